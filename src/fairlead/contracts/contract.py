@@ -1,0 +1,174 @@
+"""The data contract: what a model takes, what it answers, and what to do when a value breaks a rule.
+
+A contract is data. It says nothing about how it is checked (`compile.py`), guessed (`infer.py`) or written
+down for people (`document.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from fairlead.errors import InvalidContract
+
+__all__ = ["Action", "Contract", "Field", "FieldType", "Kind", "Output", "Scalar"]
+
+FieldType = Literal["float", "int", "bool", "string"]
+Kind = Literal["class", "number", "vector", "ranking"]
+Action = Literal["reject", "flag", "impute"]
+Scalar = float | int | bool | str
+Sensitivity = Literal["none", "personal", "sensitive"]
+
+_ACTIONS = {
+    "on_missing": ("reject", "flag", "impute"),
+    "on_type": ("reject", "impute"),
+    "on_range": ("reject", "flag", "impute"),
+    "on_category": ("reject", "flag", "impute"),
+}
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One feature.
+
+    `shape` is `()` for a scalar, `(n,)` for a list of exactly n numbers, `(-1,)` for a list of any length.
+    `minimum` and `maximum` are inclusive. `inferred` names the rules that were guessed from a sample
+    (`range`, `categories`) rather than stated by a person. `on_type` also governs values that are not finite.
+    A missing value of a field that is not required becomes `default`, else null; null reaches the model as
+    NaN, or as the empty string.
+    """
+
+    name: str
+    type: FieldType
+    shape: tuple[int, ...] = ()
+    required: bool = True
+    nullable: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: tuple[Scalar, ...] | None = None
+    default: Scalar | None = None
+    on_missing: Action = "reject"
+    on_type: Action = "reject"
+    on_range: Action = "reject"
+    on_category: Action = "reject"
+    inferred: tuple[str, ...] = ()
+    sensitivity: Sensitivity = "none"
+    slice: bool = False
+    entity: bool = False
+    description: str = ""
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a prediction is.
+
+    - `class`: one of `classes`, with a probability for each in the same order when the model gives them.
+    - `number`: a finite number within `minimum` and `maximum` where given.
+    - `vector`: a list of `length` finite numbers.
+    - `ranking`: up to `length` objects `{"id", "score"}`, best first. A model that answers positions names
+      the things at those positions in `items`; one that answers ids itself leaves it empty.
+    """
+
+    kind: Kind
+    classes: tuple[str | int | bool, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    length: int | None = None
+    items: tuple[str | int, ...] = ()
+
+
+class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Inputs in the order of the model's columns, and the output. Two equal contracts have the same id."""
+
+    inputs: tuple[Field, ...]
+    output: Output
+
+    @property
+    def id(self) -> str:
+        """`c` and 15 hexadecimal digits: SHA-256 of the contract's canonical JSON, cut to 60 bits."""
+        canonical = msgspec.json.encode(self, order="sorted")
+        return "c" + hashlib.sha256(canonical).hexdigest()[:15]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The feature names in order."""
+        return tuple(field.name for field in self.inputs)
+
+    def field(self, name: str) -> Field:
+        """The field of that name; KeyError when there is none."""
+        for field in self.inputs:
+            if field.name == name:
+                return field
+        raise KeyError(name)
+
+    def verify(self) -> Contract:
+        """This contract, or `InvalidContract` naming the first field and rule that make no sense."""
+        if not self.inputs:
+            raise InvalidContract("The contract has no inputs.", remedy="Name at least one feature.")
+        seen: set[str] = set()
+        for field in self.inputs:
+            if field.name in seen:
+                raise InvalidContract(
+                    f"Field {field.name!r} is declared twice.", remedy="Give each field its own name."
+                )
+            seen.add(field.name)
+            _verify_field(field)
+        _verify_output(self.output)
+        return self
+
+
+def _verify_field(field: Field) -> None:
+    def refuse(rule: str, remedy: str) -> InvalidContract:
+        return InvalidContract(f"Field {field.name!r}: {rule}.", remedy=remedy, field=field.name)
+
+    if not field.name or field.name != field.name.strip():
+        raise refuse("the name is empty or padded with blanks", "Name the field as callers will send it.")
+    if len(field.shape) > 1 or any(size < -1 or size == 0 for size in field.shape):
+        raise refuse(f"shape {list(field.shape)} is not understood", "Use [] , [n] or [-1].")
+    if field.shape and field.type not in ("float", "int"):
+        raise refuse(f"a list of {field.type} is not supported", "Lists hold float or int.")
+    for action, allowed in _ACTIONS.items():
+        if getattr(field, action) not in allowed:
+            raise refuse(
+                f"{action} cannot be {getattr(field, action)!r}", f"Use one of {', '.join(allowed)}."
+            )
+    bounded = field.minimum is not None or field.maximum is not None
+    if bounded and field.type not in ("float", "int"):
+        raise refuse(f"a {field.type} has no range", "Drop minimum and maximum.")
+    if field.minimum is not None and field.maximum is not None and field.minimum > field.maximum:
+        raise refuse(f"minimum {field.minimum} is above maximum {field.maximum}", "Swap them.")
+    if field.categories is not None:
+        if not field.categories:
+            raise refuse("categories is empty", "List the known categories or drop the rule.")
+        if field.type == "float" or field.shape:
+            raise refuse("only a scalar int, bool or string has categories", "Use minimum and maximum.")
+        if not all(_is_of(field.type, value) for value in field.categories):
+            raise refuse(f"a category is no {field.type}", "Give categories of the field's own type.")
+    imputes = "impute" in (field.on_missing, field.on_type, field.on_range, field.on_category)
+    if imputes and field.default is None:
+        raise refuse("it imputes and has no default", "Give the default that stands in.")
+    if field.default is not None and (field.shape or not _is_of(field.type, field.default)):
+        raise refuse(f"default {field.default!r} is no {field.type}", "Give a default of the field's type.")
+    if field.on_missing == "flag" and not field.nullable:
+        raise refuse("on_missing = 'flag' needs a null for the model", "Set nullable, or impute.")
+    if not field.required and field.default is None and not field.nullable:
+        raise refuse("it is optional without default or null", "Give a default or set nullable.")
+
+
+def _verify_output(output: Output) -> None:
+    if output.kind == "ranking" and output.length is not None and output.length < 1:
+        raise InvalidContract("The ranking's length is below 1.", remedy="Say how many items it answers.")
+    if output.minimum is not None and output.maximum is not None and output.minimum > output.maximum:
+        raise InvalidContract("The output's minimum is above its maximum.", remedy="Swap them.")
+
+
+def _is_of(kind: FieldType, value: Scalar) -> bool:
+    match kind:
+        case "bool":
+            return isinstance(value, bool)
+        case "int":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "float":
+            return isinstance(value, int | float) and not isinstance(value, bool)
+        case "string":
+            return isinstance(value, str)

@@ -1,0 +1,290 @@
+"""One error tree: each situation has a class, a stable code and a remedy. It knows no HTTP.
+
+`gateway/statuses.py` maps the classes to HTTP in one table. A test fails when a code is missing from the
+reference.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+__all__ = ["FairleadError", "every_error"]
+
+
+class FairleadError(Exception):
+    """Something Fairlead refuses or cannot do; says what, which rule, and what to do about it.
+
+    `code` is stable and may be relied upon by programs; `retryable` tells whether the same call can succeed
+    later without a change. `details` are small JSON values that name the thing.
+    """
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, remedy: str = "", **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+
+# --- what a caller sent -------------------------------------------------------------------------------------
+
+
+class MalformedRequest(FairleadError):
+    """The bytes are not the JSON document that the route asks for."""
+
+    code = "malformed_request"
+
+
+class DataContractViolation(FairleadError):
+    """Features break the model's data contract; `violations` names each field, rule, value, expectation."""
+
+    code = "data_contract_violation"
+
+    def __init__(self, message: str, violations: list[dict[str, Any]], *, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.violations = violations
+
+
+class PayloadTooLarge(FairleadError):
+    """The request is larger than the server's limit."""
+
+    code = "payload_too_large"
+
+
+class RouteNotFound(FairleadError):
+    """No such path."""
+
+    code = "route_not_found"
+
+
+class MethodNotAllowed(FairleadError):
+    """The path exists and takes another method."""
+
+    code = "method_not_allowed"
+
+
+class InvalidName(FairleadError):
+    """A model, version, alias or arm name breaks the naming rule."""
+
+    code = "invalid_name"
+
+
+# --- what is not there, or is there already -----------------------------------------------------------------
+
+
+class ModelNotFound(FairleadError):
+    """No model has that name."""
+
+    code = "model_not_found"
+
+
+class VersionNotFound(FairleadError):
+    """The model has no such version, or no version takes traffic."""
+
+    code = "version_not_found"
+
+
+class AliasNotFound(FairleadError):
+    """The model has no such alias."""
+
+    code = "alias_not_found"
+
+
+class RecordNotFound(FairleadError):
+    """No prediction record has that request id."""
+
+    code = "record_not_found"
+
+
+class BlobNotFound(FairleadError):
+    """The artifact store has no blob of that digest."""
+
+    code = "blob_not_found"
+
+
+class VersionExists(FairleadError):
+    """Versions are immutable: that name is taken."""
+
+    code = "version_exists"
+
+
+class RolloutInProgress(FairleadError):
+    """Another rollout owns the model's traffic."""
+
+    code = "rollout_in_progress"
+
+
+class GenerationConflict(FairleadError):
+    """The model's plan changed since it was read."""
+
+    code = "generation_conflict"
+
+
+# --- models and artifacts -----------------------------------------------------------------------------------
+
+
+class InvalidModelFile(FairleadError):
+    """The file is no model that Fairlead can load."""
+
+    code = "invalid_model_file"
+
+
+class DigestMismatch(FairleadError):
+    """A file's bytes are not those that were registered."""
+
+    code = "digest_mismatch"
+
+
+class ConversionRefused(FairleadError):
+    """The converted model does not answer like the original."""
+
+    code = "conversion_refused"
+
+
+class TrustRequired(FairleadError):
+    """Running a pickle needs the server's setting and the caller's flag together."""
+
+    code = "trust_required"
+
+
+class InvalidContract(FairleadError):
+    """A data contract contradicts itself or does not fit the model."""
+
+    code = "invalid_contract"
+
+
+class InvalidReference(FairleadError):
+    """The reference data cannot be used as it is."""
+
+    code = "invalid_reference"
+
+
+# --- traffic ------------------------------------------------------------------------------------------------
+
+
+class InvalidPlan(FairleadError):
+    """Weights, arms or roles do not make a plan."""
+
+    code = "invalid_plan"
+
+
+class PrepareFailed(FairleadError):
+    """A gateway could not load what the new plan names; traffic did not move."""
+
+    code = "prepare_failed"
+
+
+class NothingToRollBack(FairleadError):
+    """There is no earlier production version to return to."""
+
+    code = "nothing_to_roll_back"
+
+
+class InUse(FairleadError):
+    """The version has weight or is a rollback target."""
+
+    code = "in_use"
+
+
+# --- the server's state -------------------------------------------------------------------------------------
+
+
+class RuntimeFailed(FairleadError):
+    """The model raised, crashed, or answered something its contract forbids."""
+
+    code = "runtime_failed"
+    retryable = True
+
+
+class Overloaded(FairleadError):
+    """The server is full: a queue, the disk of the prediction log, or the connection limit."""
+
+    code = "overloaded"
+    retryable = True
+
+
+class NotReady(FairleadError):
+    """The model is still being loaded, or the server is shutting down."""
+
+    code = "not_ready"
+    retryable = True
+
+
+class DeadlineExceeded(FairleadError):
+    """The answer was not there in time."""
+
+    code = "deadline_exceeded"
+    retryable = True
+
+
+class StoreUnavailable(FairleadError):
+    """The database, the artifact store or the log query process does not answer."""
+
+    code = "store_unavailable"
+    retryable = True
+
+
+class StorageFull(FairleadError):
+    """The disk has no room; nothing was changed."""
+
+    code = "storage_full"
+    retryable = True
+
+
+class InvalidQuery(FairleadError):
+    """SQL that DuckDB refuses, or that reaches outside the log."""
+
+    code = "invalid_query"
+
+
+# --- set-up -------------------------------------------------------------------------------------------------
+
+
+class UnknownSetting(FairleadError):
+    """No setting has that name."""
+
+    code = "unknown_setting"
+
+
+class InvalidSetting(FairleadError):
+    """A setting's value breaks its rule."""
+
+    code = "invalid_setting"
+
+
+class PortInUse(FairleadError):
+    """Another program listens on that port."""
+
+    code = "port_in_use"
+
+
+class DataFolderInUse(FairleadError):
+    """Another Fairlead runs on that data folder."""
+
+    code = "data_folder_in_use"
+
+
+class MissingExtra(FairleadError):
+    """A library of an optional extra is not installed."""
+
+    code = "missing_extra"
+
+
+class AdminUnreachable(FairleadError):
+    """The admin API or the gateway does not answer at that address."""
+
+    code = "unreachable"
+    retryable = True
+
+
+def every_error() -> list[type[FairleadError]]:
+    """All error classes, in the order of this file."""
+    found: list[type[FairleadError]] = []
+    for cls in FairleadError.__subclasses__():
+        found.extend([cls, *cls.__subclasses__()])
+    return found
