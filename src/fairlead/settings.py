@@ -1,0 +1,226 @@
+"""Every setting of Fairlead, once: name, type, default, rule and meaning.
+
+Sources, later wins: `fairlead.toml` (in the working folder, or the file that `FAIRLEAD_CONFIG` names), the
+environment (`FAIRLEAD_` and the name in capitals), flags. `[log]` with `fsync` in the file is `log_fsync`
+here and `FAIRLEAD_LOG_FSYNC` in the environment. An unknown name is refused with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from fairlead.errors import InvalidSetting, UnknownSetting
+
+__all__ = ["Settings", "describe", "load_settings"]
+
+_Port = Annotated[int, Meta(ge=0, le=65535)]
+_Positive = Annotated[float, Meta(gt=0)]
+_Count = Annotated[int, Meta(ge=1)]
+
+# Read by the client and the command line, or naming the file itself: not settings of a server.
+_CLIENT_VARIABLES = {"FAIRLEAD_URL", "FAIRLEAD_ADMIN_URL", "FAIRLEAD_API_KEY", "FAIRLEAD_CONFIG"}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The settings of one server. Each field's meaning is the text of its `Meta`."""
+
+    data: Annotated[str, Meta(description="Folder that holds all state of this machine.")] = "fairlead-data"
+    database_url: Annotated[
+        str,
+        Meta(
+            description="Registry database: `sqlite:///…` (default, in the data folder) or `postgresql://…`."
+        ),
+    ] = ""
+    artifacts_url: Annotated[
+        str, Meta(description="Artifact store: `file://…` (default, in the data folder) or `s3://…`.")
+    ] = ""
+    cache_url: Annotated[
+        Literal["memory://"], Meta(description="Prediction cache; each gateway worker keeps its own.")
+    ] = "memory://"
+
+    host: Annotated[str, Meta(description="Address that the gateways listen on.")] = "127.0.0.1"
+    port: Annotated[_Port, Meta(description="Port of the data plane.")] = 8000
+    admin_host: Annotated[str, Meta(description="Address that control listens on.")] = "127.0.0.1"
+    admin_port: Annotated[_Port, Meta(description="Port of the admin API.")] = 8080
+    workers: Annotated[int, Meta(ge=0, description="Gateway workers; 0 is one per core.")] = 0
+    default_model: Annotated[
+        str, Meta(description="Model that plain `/predict` and `/invocations` ask; empty switches them off.")
+    ] = ""
+    trust_pickle: Annotated[
+        bool, Meta(description="Allow versions that run pickled code in an isolated worker.")
+    ] = False
+
+    max_body_bytes: Annotated[_Count, Meta(description="Largest request body that is read.")] = 10 * 2**20
+    max_header_bytes: Annotated[_Count, Meta(description="Largest request head that is read.")] = 32 * 2**10
+    max_connections: Annotated[_Count, Meta(description="Open connections per gateway worker.")] = 4_096
+    idle_seconds: Annotated[
+        _Positive, Meta(description="A connection without a whole request for so long is closed.")
+    ] = 75.0
+    drain_seconds: Annotated[
+        _Positive, Meta(description="How long a stopping gateway waits for answers under way.")
+    ] = 20.0
+
+    cache_max_bytes: Annotated[
+        int,
+        Meta(ge=0, description="Size bound of the prediction cache per gateway worker; 0 switches it off."),
+    ] = 64 * 2**20
+
+    log_fsync: Annotated[
+        Literal["never", "interval", "always"],
+        Meta(
+            description="When the log is forced to the disk; `never` survives a kill, not a power cut."
+        ),
+    ] = "never"
+    log_on_full: Annotated[
+        Literal["shed", "serve"],
+        Meta(
+            description="When the log cannot be written: refuse (503) or answer without a record (counted)."
+        ),
+    ] = "shed"
+    log_segment_bytes: Annotated[int, Meta(ge=4096, description="Size at which a log segment is closed.")] = (
+        64 * 2**20
+    )
+    ingest_flush_seconds: Annotated[
+        _Positive, Meta(description="Age at which records go from the log to Parquet.")
+    ] = 60.0
+    ingest_flush_rows: Annotated[
+        _Count, Meta(description="Number of records that go to Parquet at once.")
+    ] = 100_000
+    query_seconds: Annotated[_Positive, Meta(description="Time limit of one SQL query over the log.")] = 30.0
+
+    confirm_seconds: Annotated[
+        _Positive, Meta(description="How long a traffic command waits for the gateways' confirmation.")
+    ] = 10.0
+    prepare_seconds: Annotated[
+        _Positive, Meta(description="How long a traffic command waits until gateways have loaded a version.")
+    ] = 60.0
+    rollback_hours: Annotated[
+        _Positive, Meta(description="How long the previous production version stays loaded.")
+    ] = 24.0
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least level of the server's own log.")
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "text", "json"],
+        Meta(description="Form of the server's own log; `auto` is text on a terminal, else JSON."),
+    ] = "auto"
+
+    @property
+    def folder(self) -> Path:
+        """The data folder, absolute."""
+        return Path(self.data).absolute()
+
+    @property
+    def database(self) -> str:
+        """The database URL with its default filled in."""
+        return self.database_url or f"sqlite:///{self.folder / 'fairlead.db'}"
+
+    @property
+    def artifacts(self) -> str:
+        """The artifact URL with its default filled in."""
+        return self.artifacts_url or f"file://{self.folder / 'artifacts'}"
+
+    @property
+    def gateway_workers(self) -> int:
+        """The number of gateway workers with its default filled in."""
+        return self.workers or len(os.sched_getaffinity(0))
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """The settings from file, environment and flags; None among the flags means "not given".
+
+    Raises `UnknownSetting` naming the nearest known name, `InvalidSetting` naming the rule.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    named = environment.get("FAIRLEAD_CONFIG")
+    path = file or Path(named or "fairlead.toml")
+    if path.exists():
+        for name, value in _flatten(_read(path)).items():
+            values[name], origin[name] = value, str(path)
+    elif named or file:
+        raise InvalidSetting(f"The settings file {path} is not there.", remedy="Name an existing file.")
+    for variable, text in environment.items():
+        if variable.startswith("FAIRLEAD_") and variable not in _CLIENT_VARIABLES:
+            name = variable.removeprefix("FAIRLEAD_").lower()
+            values[name], origin[name] = text, variable
+    for name, value in (flags or {}).items():
+        if value is not None:
+            values[name], origin[name] = value, f"--{name.replace('_', '-')}"
+    for name in values:
+        _refuse_unknown(name, origin[name])
+    return Settings(**{name: _converted(name, value, origin[name]) for name, value in values.items()})
+
+
+def describe() -> list[tuple[str, str, Any, str]]:
+    """Name, type, default and meaning of every setting, in order; the reference is made from it."""
+    rows = []
+    for field in msgspec.structs.fields(Settings):
+        info = msgspec.inspect.type_info(field.type)
+        meaning = ""
+        kind: Any = info
+        while isinstance(kind, msgspec.inspect.Metadata):
+            meaning = meaning or str((kind.extra_json_schema or {}).get("description", ""))
+            kind = kind.type
+        name = type(kind).__name__.removesuffix("Type").lower()
+        if isinstance(kind, msgspec.inspect.LiteralType):
+            name = " · ".join(str(value) for value in kind.values)
+        rows.append((field.name, name, field.default, meaning))
+    return rows
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"{path} is not valid TOML: {error}.", remedy="Correct that line.") from error
+
+
+def _flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}_")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _refuse_unknown(name: str, origin: str) -> None:
+    known = Settings.__struct_fields__
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        raise UnknownSetting(
+            f"There is no setting {name!r} (from {origin}).",
+            remedy=f"Did you mean {near[0]!r}?" if near else "See docs/reference/settings.md.",
+            name=name,
+            nearest=near[0] if near else None,
+        )
+
+
+def _converted(name: str, value: Any, origin: str) -> Any:
+    field = next(field for field in msgspec.structs.fields(Settings) if field.name == name)
+    try:
+        # Text from the environment is converted by the field's type; typed values keep theirs.
+        return msgspec.convert(value, field.type, strict=not isinstance(value, str))
+    except msgspec.ValidationError as error:
+        raise InvalidSetting(
+            f"Setting {name!r} cannot be {value!r} (from {origin}): {error}.",
+            remedy="See docs/reference/settings.md for what it takes.",
+            name=name,
+        ) from error
