@@ -1,7 +1,7 @@
 """Counters per arm in a small memory-mapped file: one block per gateway worker, one writer, many readers.
 
 A worker increments 64-bit cells in place; any process sums the blocks of all workers. A block outlives its
-worker, and the replacement in the same slot goes on counting where it stopped, so nothing ever runs backwards.
+worker, and the replacement in the same slot goes on counting where it stopped, so nothing runs backwards.
 Rollback decisions and `/metrics` read these, never the lagging log.
 """
 

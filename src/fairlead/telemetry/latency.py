@@ -15,9 +15,10 @@ _MANTISSAS = (
     1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.25, 2.5, 2.8, 3.2, 3.6, 4.0, 4.5, 5.0, 5.6, 6.3, 7.1, 7.5, 8.0, 9.0,
 )  # fmt: skip
 
-BOUNDS: tuple[float, ...] = tuple(
-    round(mantissa * 10.0**exponent, 12) for exponent in range(-5, 2) for mantissa in _MANTISSAS
-) + (100.0,)
+BOUNDS: tuple[float, ...] = (
+    *(round(mantissa * 10.0**exponent, 12) for exponent in range(-5, 2) for mantissa in _MANTISSAS),
+    100.0,
+)
 """Upper bounds in seconds, inclusive. One more bucket holds whatever is slower than the last."""
 
 BUCKETS = len(BOUNDS) + 1

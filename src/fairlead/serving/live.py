@@ -1,0 +1,174 @@
+"""What a gateway holds in memory of one model: an immutable object per generation, swapped as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+from urllib.parse import quote
+
+from fairlead.contracts.compile import CompiledContract
+from fairlead.engine.base import Engine
+from fairlead.errors import NotReady, VersionNotFound
+from fairlead.registry.versions import VersionSpec
+from fairlead.routing.assign import slot_of
+from fairlead.routing.plan import STAGE_OF_ROLE, Arm
+from fairlead.runtimes.binding import Binding
+from fairlead.serving.batching import Batcher
+from fairlead.serving.cache import cache_secret
+from fairlead.serving.folder import ServingPlan
+from fairlead.telemetry.counters import ArmKey, CounterRow
+
+__all__ = ["CounterSource", "LiveArm", "LiveModel", "LoadedVersion"]
+
+
+class CounterSource(Protocol):
+    """Where the counters of an arm come from."""
+
+    def row(self, key: ArmKey) -> CounterRow:
+        """The arm's cells."""
+        ...
+
+
+class LoadedVersion:
+    """A version whose model is in memory and has answered a warm-up row."""
+
+    __slots__ = ("batcher", "binding", "digest", "engine", "memory_bytes", "runtime", "spec")
+
+    def __init__(self, spec: VersionSpec, engine: Engine, binding: Binding, runtime: str) -> None:
+        self.spec = spec
+        self.engine = engine
+        self.binding = binding
+        self.runtime = runtime
+        self.digest = spec.manifest.digest
+        self.memory_bytes = 0
+        self.batcher = Batcher(
+            engine,
+            binding,
+            max_batch_rows=spec.settings.max_batch_rows,
+            timeout=spec.settings.timeout_ms / 1000,
+        )
+
+
+class LiveArm:
+    """One arm ready to answer: its version, contract and counters, and what stands in each of its answers."""
+
+    __slots__ = (
+        "arm", "cache_secret", "cache_seconds", "compiled", "counters", "headers", "name", "role", "stage",
+        "training_data", "variant", "version", "version_name",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        arm: Arm,
+        version: LoadedVersion,
+        compiled: CompiledContract,
+        counters: CounterRow,
+        *,
+        generation: int,
+        secret: bytes,
+        alone: bool,
+    ) -> None:
+        spec = version.spec
+        self.arm = arm
+        self.name = arm.name
+        self.role = arm.role
+        self.stage = STAGE_OF_ROLE[arm.role]
+        # An arm that has all the traffic is no variant of anything.
+        self.variant = None if alone else arm.name
+        self.version = version
+        self.version_name = arm.version
+        self.compiled = compiled
+        self.counters = counters
+        self.cache_secret = cache_secret(secret, version.digest, compiled.id)
+        self.cache_seconds = spec.settings.cache_seconds
+        self.training_data = spec.lineage.training_data
+        self.headers = _headers(self, spec, generation)
+
+
+class LiveModel:
+    """One model at one generation: who gets which arm, and how to read a request before that is known."""
+
+    __slots__ = ("arms", "experiment", "generation", "name", "override", "pins", "reader", "salt", "slots")
+
+    def __init__(
+        self,
+        serving: ServingPlan,
+        loaded: Mapping[str, LoadedVersion],
+        counters: CounterSource,
+        secret: bytes,
+        override: str | None = None,
+    ) -> None:
+        plan = serving.plan
+        self.name = plan.model
+        self.generation = plan.generation
+        self.salt = plan.salt
+        self.experiment = plan.experiment
+        self.override = override
+        names = {name for spec in serving.versions.values() for name in spec.contract.names}
+        also_known = frozenset(names)
+        compiled: dict[str, CompiledContract] = {}
+
+        def live(arm: Arm, alone: bool) -> LiveArm:
+            version = loaded[arm.version]
+            contract = version.spec.contract
+            # Arms with equal contracts share one compiled object: the request is then decoded only once.
+            ready = compiled.get(contract.id)
+            if ready is None:
+                ready = compiled[contract.id] = CompiledContract(contract, also_known)
+            key = ArmKey(plan.model, arm.version, arm.name, arm.role)
+            row = counters.row(key)
+            return LiveArm(arm, version, ready, row, generation=plan.generation, secret=secret, alone=alone)
+
+        if override is None:
+            alone = sum(plan.slots.count(index) > 0 for index in range(len(plan.arms))) == 1
+            self.arms = tuple(live(arm, alone) for arm in plan.arms)
+            self.slots = plan.slots
+        else:
+            self.arms = (live(Arm(name="override", version=override, role="stable"), True),)
+            self.slots = bytes(len(plan.slots))
+        stable = next(arm for arm in self.arms if arm.role == "stable")
+        self.reader = stable.compiled
+        self.pins = {arm.version_name: arm for arm in reversed(self.arms)}
+
+    def route(self, unit: str) -> LiveArm:
+        """The arm that owns the unit's slot."""
+        return self.arms[self.slots[slot_of(self.salt, unit)]]
+
+    def pinned(self, version: str) -> LiveArm:
+        """The arm that holds that version; raises `VersionNotFound` when none does."""
+        arm = self.pins.get(version)
+        if arm is None:
+            raise VersionNotFound(
+                f"Version {version!r} of {self.name!r} takes no traffic here.",
+                remedy=f"Pin one of {', '.join(sorted(self.pins))}, or deploy it first.",
+            )
+        return arm
+
+    def require_healthy(self) -> None:
+        """Raises `NotReady` when an arm's engine cannot answer."""
+        for arm in self.arms:
+            if not arm.version.engine.healthy:
+                raise NotReady(f"Version {arm.version_name!r} of {self.name!r} is being restarted.")
+
+
+def _headers(arm: LiveArm, spec: VersionSpec, generation: int) -> bytes:
+    """The response headers that every answer of this arm carries, ready to be sent."""
+    code = spec.lineage.code_revision or ""
+    provenance = (
+        f'version="/v1/models/{spec.model}/versions/{spec.version}", digest="{arm.version.digest}", '
+        f'code="{_visible(code)}"'
+    )
+    lines = [
+        f"x-model-version: {spec.version}",
+        f"x-variant: {arm.name}",
+        f"x-plan-generation: {generation}",
+        f"x-provenance: {provenance}",
+    ]
+    if arm.training_data:
+        lines.append(f"x-training-data: {_visible(arm.training_data)}")
+    return "".join(f"{line}\r\n" for line in lines).encode("ascii")
+
+
+def _visible(text: str) -> str:
+    """Text that is safe in a header: what is not plain ASCII is percent-encoded."""
+    return quote(text, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~")
