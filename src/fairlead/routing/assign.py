@@ -16,6 +16,7 @@ from fairlead.routing.plan import SLOTS
 __all__ = ["rebalance", "slot_of", "slot_order", "targets"]
 
 _SEPARATOR = "\x1f"
+_ROUNDING = 1e-6
 
 
 def slot_of(salt: str, unit: str) -> int:
@@ -40,12 +41,12 @@ def targets(weights: Mapping[str, float]) -> dict[str, int]:
     Raises `InvalidPlan` when a weight is negative or not finite or the sum is not 100.
     """
     for arm, weight in weights.items():
-        if not 0 <= weight <= 100:  # false for NaN, too
+        if not 0 <= weight <= 100 + _ROUNDING:  # false for NaN, too
             raise InvalidPlan(
                 f"Arm {arm!r} has weight {weight}.", remedy="Weights are from 0 to 100 percent."
             )
     total = sum(weights.values())
-    if abs(total - 100) > 1e-6:
+    if abs(total - 100) > _ROUNDING:
         raise InvalidPlan(
             f"The weights add up to {total:g} %.", remedy="Make them add up to 100 %.", total=total
         )
@@ -62,13 +63,16 @@ def targets(weights: Mapping[str, float]) -> dict[str, int]:
     return counts
 
 
-def rebalance(slots: Sequence[str], wanted: Mapping[str, int], order: Sequence[int]) -> list[str]:
+def rebalance(
+    slots: Sequence[str], wanted: Mapping[str, int], order: Sequence[int], rest: str = "stable"
+) -> list[str]:
     """The owner of each slot after a change of weights, moving as few slots as possible.
 
     `slots` names the owner of each slot now, `wanted` the number each arm shall own (adding up to all of
     them), `order` the rollout's order. An arm that shrinks, or is no longer wanted, releases its last slots
-    in that order; an arm that grows takes released slots from the front of it. So the moves are exactly the
-    total variation distance, a growing arm loses nobody, and shrinking undoes growing.
+    in that order; an arm that grows takes released slots from the front of it. The arm `rest` does both from
+    the other end: what is left after a rollout's arms. So the moves are exactly the total variation distance,
+    a growing arm loses nobody, and as long as arms grow out of `rest`, shrinking undoes growing.
     """
     if sum(wanted.values()) != len(slots):
         raise InvalidPlan(f"{sum(wanted.values())} slots are wanted of {len(slots)}.")
@@ -78,11 +82,12 @@ def rebalance(slots: Sequence[str], wanted: Mapping[str, int], order: Sequence[i
     owners = list(slots)
     released: list[int] = []
     for arm, held in owned.items():
-        released.extend(held[wanted.get(arm, 0) :])
+        count = wanted.get(arm, 0)
+        released.extend(held[: max(0, len(held) - count)] if arm == rest else held[count:])
     rank = {slot: place for place, slot in enumerate(order)}
     released.sort(key=rank.__getitem__)
     free = iter(released)
-    for arm, count in wanted.items():
-        for _ in range(count - len(owned.get(arm, ()))):
+    for arm in sorted(wanted, key=lambda name: name == rest):
+        for _ in range(wanted[arm] - len(owned.get(arm, ()))):
             owners[next(free)] = arm
     return owners
