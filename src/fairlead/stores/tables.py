@@ -208,6 +208,7 @@ gateway_plans = Table(
     Column("prepared_generation", Integer),
     Column("active_generation", Integer),
     Column("override", Text),
+    Column("failed_generation", Integer),  # which generation `error` is about
     Column("error", Text),
     _at(),
 )

@@ -77,6 +77,7 @@ def upgrade() -> None:
         sa.Column("prepared_generation", sa.Integer(), nullable=True),
         sa.Column("active_generation", sa.Integer(), nullable=True),
         sa.Column("override", sa.Text(), nullable=True),
+        sa.Column("failed_generation", sa.Integer(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
