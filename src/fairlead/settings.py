@@ -75,9 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     log_fsync: Annotated[
         Literal["never", "interval", "always"],
-        Meta(
-            description="When the log is forced to the disk; `never` survives a kill, not a power cut."
-        ),
+        Meta(description="When the log is forced to the disk; `never` survives a kill, not a power cut."),
     ] = "never"
     log_on_full: Annotated[
         Literal["shed", "serve"],

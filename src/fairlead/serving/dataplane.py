@@ -40,8 +40,10 @@ _NIL = msgspec.Raw(msgspec.msgpack.encode(None))
 class Ask:
     """One prediction that somebody wants, whatever the protocol: the reading, who asks, and for whom."""
 
-    __slots__ = ("pin", "prediction_id", "reading", "received", "request_id", "trace_id", "unit", "unit_kind",
-                 "use_case")  # fmt: skip
+    __slots__ = (
+        "pin", "prediction_id", "reading", "received", "request_id", "trace_id", "unit", "unit_kind",
+        "use_case",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -92,8 +94,10 @@ class BatchAsk:
 class _RowState:
     """One row on its way: filled in step by step, then turned into its record and its envelope."""
 
-    __slots__ = ("arm", "cached", "encoded", "error", "findings", "hash", "key", "prediction", "prediction_id",
-                 "row", "unit", "unit_kind")  # fmt: skip
+    __slots__ = (
+        "arm", "cached", "encoded", "error", "findings", "hash", "key", "prediction", "prediction_id", "row",
+        "unit", "unit_kind",
+    )  # fmt: skip
 
     def __init__(self, arm: LiveArm | None, unit: str, unit_kind: UnitKind, prediction_id: bytes) -> None:
         self.arm = arm
@@ -111,7 +115,7 @@ class _RowState:
 
 
 class DataPlane:
-    """Answers predictions from the models it holds. One per gateway worker, used from its event loop alone."""
+    """Answers predictions from the models it holds. One per gateway worker, used from its loop alone."""
 
     def __init__(self, journal: Journal, cache: PredictionCache, gateway: str) -> None:
         self.models: Mapping[str, LiveModel] = {}
@@ -133,7 +137,7 @@ class DataPlane:
     async def infer(self, model: LiveModel, ask: Ask) -> tuple[Envelope, LiveArm]:
         """One prediction and the arm that gave it; it is in the log before this returns.
 
-        Raises `DataContractViolation`, `VersionNotFound` and what the model raises; those are in the log, too.
+        Raises `DataContractViolation`, `VersionNotFound` and what the model raises; those are logged, too.
         """
         state = _RowState(None, ask.unit, ask.unit_kind, ask.prediction_id)
         try:
@@ -215,7 +219,7 @@ class DataPlane:
         return prediction
 
     async def _run_group(self, group: list[_RowState]) -> None:
-        """Runs the rows of one arm together; when the run fails, each alone, so that one bad row fails alone."""
+        """Runs the rows of one arm together; when that fails, each alone, so that one bad row fails alone."""
         arm = group[0].arm
         assert arm is not None
         version = arm.version

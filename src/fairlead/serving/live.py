@@ -53,7 +53,7 @@ class LiveArm:
     """One arm ready to answer: its version, contract and counters, and what stands in each of its answers."""
 
     __slots__ = (
-        "arm", "cache_secret", "cache_seconds", "compiled", "counters", "headers", "name", "role", "stage",
+        "arm", "cache_seconds", "cache_secret", "compiled", "counters", "headers", "name", "role", "stage",
         "training_data", "variant", "version", "version_name",
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Keeps a gateway's models in step with the plans folder: load and warm first, then swap, then report.
 
-Everything slow (reading, verifying, loading) happens in one thread beside the event loop; the loop only swaps a
-reference. A model that cannot be loaded is reported and disturbs no other.
+Everything slow (verifying, loading, warming) happens in one thread beside the event loop; the loop only swaps
+a reference. A model that cannot be loaded is reported and disturbs no other.
 """
 
 from __future__ import annotations

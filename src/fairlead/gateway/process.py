@@ -1,0 +1,82 @@
+"""A gateway worker as a process: binds everything together, serves until told to stop, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+
+import uvloop
+
+from fairlead.gateway.names import gateway_name
+from fairlead.gateway.protocol import HttpServer, Limits
+from fairlead.gateway.rest import RestApp
+from fairlead.predictions.segments import SegmentWriter
+from fairlead.serving.cache import PredictionCache
+from fairlead.serving.dataplane import DataPlane
+from fairlead.serving.folder import DataFolder
+from fairlead.serving.journal import Journal
+from fairlead.serving.refresh import Refresher
+from fairlead.settings import Settings
+from fairlead.telemetry.counters import ArmKey, CounterBlock
+
+__all__ = ["run_gateway"]
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG_SECONDS = 0.1
+"""How long a stopping gateway still accepts: callers who are already in its backlog get an answer."""
+
+
+def run_gateway(settings: Settings, slot: int, listener: socket.socket) -> None:
+    """Serves on an inherited listening socket until SIGTERM or SIGINT, then drains and returns."""
+    uvloop.run(_serve(settings, slot, listener))
+
+
+async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    name = gateway_name(slot)
+    folder = DataFolder(settings.folder).make()
+    counters = CounterBlock(folder.counters / name)
+    writer = SegmentWriter(
+        folder.log / name, segment_bytes=settings.log_segment_bytes, fsync=settings.log_fsync
+    )
+    plane = DataPlane(Journal(writer, settings.log_on_full), PredictionCache(settings.cache_max_bytes), name)
+    host, port = listener.getsockname()[:2]
+    refresher = Refresher(
+        plane, folder, counters, slot=slot, address=f"{host}:{port}", trust_pickle=settings.trust_pickle
+    )
+    app = RestApp(plane, folder, counters.row(ArmKey()), default_model=settings.default_model)
+    limits = Limits(
+        body_bytes=settings.max_body_bytes,
+        header_bytes=settings.max_header_bytes,
+        connections=settings.max_connections,
+        idle_seconds=settings.idle_seconds,
+    )
+    server = HttpServer(app.handle, app.refuse, limits)
+
+    # What lies in the plans folder is loaded before the first connection is taken; the kernel keeps those
+    # who come meanwhile.
+    await refresher.refresh()
+    listening = await loop.create_server(server, sock=listener, backlog=2048)
+    following = [loop.create_task(refresher.run()), loop.create_task(server.sweep())]
+    logger.info("gateway %s serves %d models on %s:%d", name, len(plane.models), host, port)
+
+    await stop.wait()
+    plane.draining = server.draining = True
+    await asyncio.sleep(_BACKLOG_SECONDS)
+    listening.close()
+    for task in following:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    cut = await server.drain(settings.drain_seconds)
+    await refresher.close(draining=True)
+    plane.journal.close()
+    logger.info("gateway %s stopped; %d connections were cut", name, cut)

@@ -1,0 +1,376 @@
+"""HTTP/1.1 for the data plane: a thin asyncio protocol over llhttp (by httptools).
+
+llhttp refuses what is malformed; what it lets through and we do not want (several hosts, other transfer
+codings, upgrades, absolute targets, any size) is refused here. A request whose coroutine never waits is
+answered inside the callback that received it; others become tasks, and pipelined answers leave in the order
+of their requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import types
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+
+from fairlead.errors import FairleadError, MalformedRequest, PayloadTooLarge
+
+__all__ = ["HttpServer", "Limits", "Request", "response"]
+
+_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"))
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_MAX_PIPELINED = 32
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+
+
+class Limits:
+    """What one connection may cost."""
+
+    __slots__ = ("body_bytes", "connections", "header_bytes", "idle_seconds")
+
+    def __init__(self, *, body_bytes: int, header_bytes: int, connections: int, idle_seconds: float) -> None:
+        self.body_bytes = body_bytes
+        self.header_bytes = header_bytes
+        self.connections = connections
+        self.idle_seconds = idle_seconds
+
+
+class Request:
+    """A whole request: header names in lower case, the body in one piece, when its last byte arrived."""
+
+    __slots__ = ("body", "headers", "method", "path", "received")
+
+    def __init__(self, method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.body = body
+        self.received = time.perf_counter()
+
+    def header(self, name: bytes) -> str | None:
+        """A header's value, None when it is absent or empty."""
+        value = self.headers.get(name)
+        return value.decode("latin-1") if value else None
+
+
+Handler = Callable[[Request], Coroutine[Any, Any, bytes]]
+Refusal = Callable[[FairleadError], bytes]
+
+
+class _Date:
+    """The Date header, made once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._line = b""
+
+    def __call__(self) -> bytes:
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._line = f"date: {formatdate(now, usegmt=True)}\r\n".encode()
+        return self._line
+
+
+_date = _Date()
+
+
+def response(
+    status: int, body: bytes, headers: bytes = b"", content_type: bytes = b"application/json"
+) -> bytes:
+    """The bytes of a response; `headers` are whole lines that end in CRLF."""
+    return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
+        _STATUS_LINES[status], _date(), content_type, len(body), headers, body,
+    )  # fmt: skip
+
+
+class HttpServer:
+    """All connections of one gateway worker: makes their protocols, closes idle ones, and drains."""
+
+    def __init__(self, handle: Handler, refuse: Refusal, limits: Limits) -> None:
+        self.handle = handle
+        self.refuse = refuse
+        self.limits = limits
+        self.draining = False
+        self.connections: set[HttpConnection] = set()
+
+    def __call__(self) -> HttpConnection:
+        return HttpConnection(self)
+
+    async def sweep(self) -> None:
+        """Closes, once a second, connections that have been silent too long; runs until cancelled."""
+        while True:
+            await asyncio.sleep(1.0)
+            eldest = time.monotonic() - self.limits.idle_seconds
+            for connection in list(self.connections):
+                if connection.overdue(eldest):
+                    connection.close()
+
+    async def drain(self, seconds: float) -> int:
+        """Lets answers under way leave and closes every connection; returns how many had to be cut."""
+        self.draining = True
+        until = time.monotonic() + seconds
+        while True:
+            for connection in list(self.connections):
+                if not connection.busy:
+                    connection.close()
+            if not self.connections or time.monotonic() > until:
+                break
+            await asyncio.sleep(0.01)
+        cut = list(self.connections)
+        for connection in cut:
+            connection.abort()
+        return len(cut)
+
+
+class HttpConnection(asyncio.Protocol):
+    """One connection: parses requests, runs the handler, writes answers in order."""
+
+    __slots__ = (
+        "_answers", "_body", "_body_bytes", "_closing", "_feed", "_head_bytes", "_headers", "_host_seen",
+        "_keep_alive", "_method", "_parser", "_paused", "_refused", "_server", "_transport", "_url", "began",
+        "silent_since",
+    )  # fmt: skip
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self._answers: deque[list[Any]] = deque()  # [bytes or None, close after it]
+        self._closing = False
+        self._paused = False
+        self._refused: FairleadError | None = None
+        self._keep_alive = True
+        self.began = 0.0  # when the request that is arriving began; 0 between requests
+        self.silent_since = time.monotonic()
+
+    # --- the connection -------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is under way."""
+        return bool(self._answers)
+
+    def overdue(self, eldest: float) -> bool:
+        """Whether the caller has been silent, or busy sending one request, since before `eldest`."""
+        return not self._answers and (self.silent_since < eldest or 0 < self.began < eldest)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if len(self._server.connections) >= self._server.limits.connections:
+            transport.abort()
+            return
+        self._server.connections.add(self)
+        self._parser = httptools.HttpRequestParser(self)
+        self._feed = self._parser.feed_data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.connections.discard(self)
+        self._closing = True
+        self._answers.clear()
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        self.silent_since = time.monotonic()
+        try:
+            self._feed(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(MalformedRequest("Upgrades are not supported.", remedy="Speak HTTP/1.1."))
+        except httptools.HttpParserError as error:
+            self._refuse(self._refused or MalformedRequest(f"The request is not valid HTTP: {error}."))
+        else:
+            if self._refused is not None:
+                self._refuse(self._refused)
+
+    def eof_received(self) -> bool:
+        # A caller that has closed its half may still wait for its answers.
+        return bool(self._answers)
+
+    def pause_writing(self) -> None:
+        """The caller reads slowly: stop reading from it until it has taken its answers."""
+        self._pause()
+
+    def resume_writing(self) -> None:
+        """The caller has caught up."""
+        self._resume()
+
+    def close(self) -> None:
+        """Closes once what was written has left."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Closes at once."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- parser callbacks -----------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self.began = self.silent_since
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._host_seen = 0
+        self._head_bytes = 0
+        self._body: bytes | list[bytes] = b""
+        self._body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url = self._url + url if self._url else url
+        self._head_bytes += len(url)
+        if self._head_bytes > self._server.limits.header_bytes:
+            self._stop(_too_large("request head", self._server.limits.header_bytes))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > self._server.limits.header_bytes:
+            self._stop(_too_large("request head", self._server.limits.header_bytes))
+        name = name.lower()
+        if name == b"host":
+            self._host_seen += 1
+        self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        self._method = parser.get_method()
+        self._keep_alive = parser.should_keep_alive()
+        version = parser.get_http_version()
+        headers = self._headers
+        if version not in ("1.1", "1.0"):
+            self._stop(MalformedRequest(f"HTTP/{version} is not spoken here.", remedy="Speak HTTP/1.1."))
+        if self._method not in _METHODS or parser.should_upgrade():
+            self._stop(MalformedRequest("That method, or an upgrade, is not supported."))
+        if self._host_seen != 1 and (version == "1.1" or self._host_seen):
+            self._stop(MalformedRequest("A request has exactly one Host header."))
+        if not self._url.startswith(b"/"):
+            self._stop(MalformedRequest("The target is not a path.", remedy="Send a path from '/'."))
+        coding = headers.get(b"transfer-encoding")
+        if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
+            self._stop(MalformedRequest("That transfer coding is not supported.", remedy="Use chunked."))
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._server.limits.body_bytes:
+            self._stop(_too_large("body", self._server.limits.body_bytes))
+        if headers.get(b"expect", b"").lower() == b"100-continue" and not self._answers:
+            self._write(_CONTINUE)
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes > self._server.limits.body_bytes:
+            self._stop(_too_large("body", self._server.limits.body_bytes))
+        if not self._body:
+            self._body = body
+        elif isinstance(self._body, bytes):
+            self._body = [self._body, body]
+        else:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        self.began = 0.0
+        if self._closing or self._refused is not None:
+            return
+        body = self._body if isinstance(self._body, bytes) else b"".join(self._body)
+        path = self._url.partition(b"?")[0]
+        request = Request(self._method, path, self._headers, body)
+        close = not self._keep_alive
+        coroutine = self._server.handle(request)
+        try:
+            waits_for = coroutine.send(None)
+        except StopIteration as finished:
+            if self._answers:
+                self._answers.append([finished.value, close])
+                self._flush()
+            else:
+                self._answer(finished.value, close)
+            return
+        slot: list[Any] = [None, close]
+        self._answers.append(slot)
+        if len(self._answers) >= _MAX_PIPELINED:
+            self._pause()
+        task = asyncio.get_running_loop().create_task(_finish(coroutine, waits_for))
+        task.add_done_callback(lambda done: self._fill(slot, done))
+
+    # --- answers --------------------------------------------------------------------------------------------
+
+    def _fill(self, slot: list[Any], task: asyncio.Task[bytes]) -> None:
+        slot[0] = b"" if task.cancelled() else task.result()
+        if not self._closing:
+            self._flush()
+
+    def _flush(self) -> None:
+        answers = self._answers
+        while answers and answers[0][0] is not None:
+            answer, close = answers.popleft()
+            self._answer(answer, close)
+            if self._closing:
+                return
+        if self._paused and len(answers) < _MAX_PIPELINED:
+            self._resume()
+
+    def _answer(self, answer: bytes, close: bool) -> None:
+        if close or self._server.draining:
+            head, _, rest = answer.partition(b"\r\n")
+            self._write(b"%b\r\nconnection: close\r\n%b" % (head, rest))
+            self.close()
+        else:
+            self._write(answer)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _stop(self, error: FairleadError) -> None:
+        """Refuses the request from within a parser callback."""
+        if self._refused is None:
+            self._refused = error
+        raise error
+
+    def _refuse(self, error: FairleadError) -> None:
+        """Answers an error and closes: after a broken request nothing on this connection can be trusted."""
+        self._refused = error
+        self._answers.append([self._server.refuse(error), True])
+        self._flush()
+
+    def _pause(self) -> None:
+        if not self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+
+
+@types.coroutine
+def _finish(coroutine: Coroutine[Any, Any, bytes], waits_for: Awaitable[Any]) -> Generator[Any, Any, bytes]:
+    """Goes on with a coroutine that was already begun: hands what it waits for to the task, and back."""
+    while True:
+        try:
+            value = yield waits_for
+        except BaseException as error:
+            step = lambda error=error: coroutine.throw(error)  # noqa: E731  # passed on just below
+        else:
+            step = lambda value=value: coroutine.send(value)  # noqa: E731
+        try:
+            waits_for = step()
+        except StopIteration as finished:
+            return finished.value  # type: ignore[no-any-return]
+
+
+def _too_large(what: str, limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"The {what} is larger than {limit} bytes.",
+        remedy="Send less, or raise the server's limit.",
+        limit=limit,
+    )

@@ -1,0 +1,197 @@
+"""Every route of the data plane, once: the router and the OpenAPI documents are both made from this table."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from fairlead.errors import MethodNotAllowed, RouteNotFound
+
+__all__ = ["ROUTES", "Match", "Route", "Router"]
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation: `template` has `{model}` and `{version}` where a name stands; `handler` names the method
+    of `rest.RestApp` that answers. `request` and `answer` name schemas of `openapi.py`."""
+
+    method: Literal["GET", "POST"]
+    template: str
+    handler: str
+    summary: str
+    answer: str
+    request: str | None = None
+    default_model: bool = False
+    media_type: str = "application/json"
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="POST",
+        template="/v1/models/{model}/predict",
+        handler="predict",
+        summary="One prediction with its envelope.",
+        request="PredictRequest",
+        answer="Envelope",
+    ),
+    Route(
+        method="POST",
+        template="/v1/models/{model}/predict/batch",
+        handler="predict_batch",
+        summary="Predictions for a batch of rows; a bad row fails alone.",
+        request="BatchRequest",
+        answer="BatchEnvelope",
+    ),
+    Route(
+        method="POST",
+        template="/v1/models/{model}/outcomes",
+        handler="outcomes",
+        summary="Reports what became of predictions: business events, or true labels.",
+        request="Outcomes",
+        answer="Accepted",
+    ),
+    Route(
+        method="GET",
+        template="/v1/models",
+        handler="models",
+        summary="The models that take traffic here.",
+        answer="Models",
+    ),
+    Route(
+        method="GET",
+        template="/v1/models/{model}",
+        handler="model",
+        summary="One model: its generation, and its arms with version, role, stage and share.",
+        answer="Model",
+    ),
+    Route(
+        method="GET",
+        template="/v1/models/{model}/versions/{version}",
+        handler="version",
+        summary="One live version: digest, lineage and contract id.",
+        answer="Version",
+    ),
+    Route(
+        method="GET",
+        template="/v1/models/{model}/contract",
+        handler="contract",
+        summary="The data contract of the version in production, as JSON Schema.",
+        answer="Object",
+    ),
+    Route(
+        method="GET",
+        template="/v1/models/{model}/openapi.json",
+        handler="model_openapi",
+        summary="This model's routes with its own contract.",
+        answer="Object",
+    ),
+    Route(
+        method="POST",
+        template="/predict",
+        handler="predict",
+        summary="One prediction by the default model.",
+        request="PredictRequest",
+        answer="Envelope",
+        default_model=True,
+    ),
+    Route(
+        method="POST",
+        template="/predict/batch",
+        handler="predict_batch",
+        summary="Predictions for a batch by the default model.",
+        request="BatchRequest",
+        answer="BatchEnvelope",
+        default_model=True,
+    ),
+    Route(
+        method="GET",
+        template="/health/live",
+        handler="health_live",
+        summary="The process answers.",
+        answer="Live",
+    ),
+    Route(
+        method="GET",
+        template="/health/ready",
+        handler="health_ready",
+        summary="A warmed model can answer; 503 when none can.",
+        answer="Ready",
+    ),
+    Route(
+        method="GET",
+        template="/health",
+        handler="health",
+        summary="Status, models, versions, uptime.",
+        answer="Health",
+    ),
+    Route(
+        method="GET",
+        template="/metrics",
+        handler="metrics",
+        summary="Prometheus metrics, summed over all gateway workers of this machine.",
+        answer="Text",
+        media_type="text/plain; version=0.0.4; charset=utf-8",
+    ),
+    Route(
+        method="GET",
+        template="/openapi.json",
+        handler="openapi",
+        summary="This document.",
+        answer="Object",
+    ),
+)
+
+Match = tuple[Route, str, str]
+"""The route, the model's name (or the default model's, or empty) and the version's name (or empty)."""
+
+_REMEMBERED = 4_096
+
+
+class Router:
+    """Finds the route of a method and a raw path, and remembers it."""
+
+    def __init__(self, default_model: str) -> None:
+        self._default_model = default_model
+        self.routes = tuple(route for route in ROUTES if default_model or not route.default_model)
+        self._known: dict[tuple[bytes, bytes], Match] = {}
+
+    def find(self, method: bytes, path: bytes) -> Match:
+        """The match; raises `RouteNotFound`, or `MethodNotAllowed` when the path takes other methods."""
+        found = self._known.get((method, path))
+        if found is None:
+            found = self._search(method.decode("ascii", "replace"), path.decode("ascii", "replace"))
+            # Paths are the callers' choice: what is remembered must be bounded.
+            if len(self._known) < _REMEMBERED:
+                self._known[method, path] = found
+        return found
+
+    def _search(self, method: str, path: str) -> Match:
+        parts = path.split("/")
+        allowed = []
+        for route in self.routes:
+            names = _fit(route.template.split("/"), parts)
+            if names is None:
+                continue
+            if route.method == method or (method == "HEAD" and route.method == "GET"):
+                model = self._default_model if route.default_model else names.get("{model}", "")
+                return route, model, names.get("{version}", "")
+            allowed.append(route.method)
+        if allowed:
+            raise MethodNotAllowed(
+                f"{path} does not take {method}.", remedy=f"Use {' or '.join(allowed)}.", allowed=allowed
+            )
+        raise RouteNotFound(f"There is no {path[:200]!r}.", remedy="See /openapi.json for every route.")
+
+
+def _fit(template: list[str], parts: list[str]) -> dict[str, str] | None:
+    if len(template) != len(parts):
+        return None
+    names = {}
+    for wanted, given in zip(template, parts, strict=True):
+        if wanted.startswith("{"):
+            if not given:
+                return None
+            names[wanted] = given
+        elif wanted != given:
+            return None
+    return names
