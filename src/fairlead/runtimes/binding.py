@@ -220,6 +220,7 @@ def _verify_matrix(contract: Contract, spec: RuntimeSpec) -> None:
         for field in contract.inputs:
             _refuse_unless(field.type != "string" or tensor.dtype == "string", field, "text", tensor.dtype)
             _refuse_unless(not field.shape, field, "a list among other columns", tensor.dtype)
+            _refuse_null(field, tensor.dtype)
     if -1 not in (width, given) and width != given:
         raise InvalidContract(
             f"The model takes {width} columns and the contract has {given}.",
@@ -240,6 +241,12 @@ def _verify_columns(contract: Contract, spec: RuntimeSpec) -> None:
     for field in contract.inputs:
         dtype = tensors[field.name].dtype
         _refuse_unless((field.type == "string") == (dtype == "string"), field, field.type, dtype)
+        _refuse_null(field, dtype)
+
+
+def _refuse_null(field: Field, dtype: str) -> None:
+    """NaN and the empty string stand for null; integers and booleans have nothing that could."""
+    _refuse_unless(not field.nullable or dtype in ("float32", "float64", "string"), field, "nullable", dtype)
 
 
 def _refuse_unless(fits: bool, field: Field, given: str, dtype: str) -> None:

@@ -1,0 +1,33 @@
+"""What a model runs on: the kind of processor, and how much memory a process holds."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+__all__ = ["cpu_name", "resident_bytes"]
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+# Widest first. Two processors with the same widest extension round alike; others may differ in the last bit.
+_EXTENSIONS = ("amx_tile", "avx512f", "avx2", "avx", "sse4_2", "sve", "asimd")
+
+
+def cpu_name() -> str:
+    """Architecture and widest vector extension, such as `x86_64 avx2`."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    flags = next((line.split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return " ".join([platform.machine(), *[name for name in _EXTENSIONS if name in flags][:1]])
+
+
+def resident_bytes(pid: int | str = "self") -> int:
+    """Resident memory of that process in bytes, shared pages included; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/statm").read_bytes().split()
+    except OSError:
+        return 0
+    return int(fields[1]) * _PAGE if len(fields) > 1 else 0
