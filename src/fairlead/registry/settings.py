@@ -1,0 +1,155 @@
+"""Serving settings of a model and of a version: every change is a revision, and the version's value wins."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from fairlead.errors import InvalidSetting, UnknownSetting
+from fairlead.registry import audit
+from fairlead.registry.lookup import nearest, require_model, require_version, version_names
+from fairlead.registry.versions import ModelSettings
+from fairlead.stores import tables
+
+__all__ = ["SettingsRevision", "append", "change", "effective", "history", "own_values", "stated", "verify"]
+
+Stated = dict[str | None, dict[str, Any]]
+"""The values that stand at each level: under None the model's own, under a version's name the version's."""
+
+_events = tables.settings_events.c
+_NAMES = ModelSettings.__struct_fields__
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "cache_seconds": (lambda value: 0 <= value < math.inf, "0 (no cache) or more seconds"),
+    "timeout_ms": (lambda value: 0 < value <= 3_600_000, "above 0 and at most an hour, in milliseconds"),
+    "max_batch_rows": (lambda value: 1 <= value <= 1_000_000, "from 1 to 1,000,000 rows"),
+    "memory_limit_mb": (lambda value: 16 <= value <= 1 << 24, "from 16 to 16,777,216 megabytes"),
+}
+
+
+class SettingsRevision(msgspec.Struct, frozen=True, kw_only=True):
+    """What was set at one level (`version` None: the model's) after a change; the rest is inherited."""
+
+    model: str
+    version: str | None
+    revision: int
+    body: dict[str, Any]
+    at: datetime
+    who: str
+    why: str
+
+
+def change(
+    connection: sa.Connection,
+    model: str,
+    version: str | None,
+    changes: Mapping[str, Any],
+    *,
+    at: datetime,
+    who: str,
+    why: str,
+) -> ModelSettings:
+    """Sets values at one level and answers the settings that then hold there; None takes a value back.
+
+    `UnknownSetting` names the nearest setting, `InvalidSetting` the rule; either way nothing is changed.
+    """
+    require_model(connection, model)
+    if version is not None:
+        require_version(connection, model, version)
+    for name in changes:
+        if name not in _NAMES:
+            close = difflib.get_close_matches(name, _NAMES, 1)
+            remedy = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(_NAMES)}."
+            raise UnknownSetting(f"There is no setting {name!r}.", remedy=remedy, setting=name)
+    before = stated(connection, model).get(version, {})
+    after = {name: value for name, value in ({**before, **changes}).items() if value is not None}
+    verify(connection, model, version, after)
+    if after != before:
+        append(connection, model, version, after, at=at, who=who, why=why)
+        details = {"from": before, "to": after}
+        audit.append(
+            connection,
+            at=at,
+            who=who,
+            action="configure",
+            model=model,
+            version=version,
+            why=why,
+            details=details,
+        )
+    return effective(stated(connection, model), version)
+
+
+def append(
+    connection: sa.Connection,
+    model: str,
+    version: str | None,
+    body: Mapping[str, Any],
+    *,
+    at: datetime,
+    who: str,
+    why: str,
+) -> None:
+    """Adds a revision of one level as it stands, already verified."""
+    level = sa.and_(_events.model == model, _events.version.is_not_distinct_from(version))
+    latest = connection.scalar(sa.select(sa.func.max(_events.revision)).where(level)) or 0
+    connection.execute(
+        tables.settings_events.insert().values(
+            model=model, version=version, revision=latest + 1, body=dict(body), at=at, who=who, why=why
+        )
+    )
+
+
+def stated(connection: sa.Connection, model: str) -> Stated:
+    """The values that stand at every level of the model now."""
+    latest = sa.select(sa.func.max(_events.id)).where(_events.model == model).group_by(_events.version)
+    query = sa.select(_events.version, _events.body).where(_events.id.in_(latest))
+    return dict(connection.execute(query).all())
+
+
+def effective(levels: Stated, version: str | None) -> ModelSettings:
+    """The settings that hold for a version (or the model): its own, else the model's, else defaults."""
+    return msgspec.convert({**levels.get(None, {}), **levels.get(version, {})}, ModelSettings)
+
+
+def history(connection: sa.Connection, model: str, version: str | None) -> list[SettingsRevision]:
+    """All revisions of one level, oldest first."""
+    require_model(connection, model)
+    columns = [column for column in _events if column is not _events.id]
+    level = sa.and_(_events.model == model, _events.version.is_not_distinct_from(version))
+    query = sa.select(*columns).where(level).order_by(_events.id)
+    return [SettingsRevision(**row) for row in connection.execute(query).mappings()]
+
+
+def own_values(settings: ModelSettings) -> dict[str, Any]:
+    """The values that differ from the defaults: what a version brings along when it is registered."""
+    defaults = ModelSettings()
+    own = {name: getattr(settings, name) for name in _NAMES}
+    return {name: value for name, value in own.items() if value != getattr(defaults, name)}
+
+
+def verify(connection: sa.Connection, model: str, version: str | None, values: Mapping[str, Any]) -> None:
+    """Raises `InvalidSetting` naming the first value that has a wrong type or breaks its rule."""
+    for name, value in values.items():
+        try:
+            msgspec.convert({name: value}, ModelSettings)
+        except msgspec.ValidationError as error:
+            raise _refused(name, value, str(error).partition(" - at")[0].lower()) from error
+        obeys, rule = _RULES.get(name, (lambda _: True, ""))
+        if not obeys(value):
+            raise _refused(name, value, f"expected {rule}")
+    fallback = values.get("fallback_version")
+    if fallback is not None:
+        known = [name for name in version_names(connection, model) if name != version]
+        if fallback not in known:
+            raise _refused("fallback_version", fallback, "expected another version of the model", known)
+
+
+def _refused(name: str, value: Any, rule: str, known: Collection[str] | None = None) -> InvalidSetting:
+    remedy = f"Give {name} a value that fits." if known is None else nearest(str(value), known)
+    return InvalidSetting(f"Setting {name} = {value!r}: {rule}.", remedy=remedy, setting=name)
