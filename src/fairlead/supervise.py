@@ -1,7 +1,8 @@
 """`fairlead up`: starts the processes of one machine, replaces those that die, stops them in order.
 
-It holds one SO_REUSEPORT socket per gateway slot for its whole life. A replacement inherits its predecessor's,
-so connections that arrive while a worker is being replaced wait in the backlog instead of being refused.
+It holds one SO_REUSEPORT socket per gateway slot for its whole life. A replacement inherits its
+predecessor's, so connections that arrive while a worker is being replaced wait in the backlog instead of
+being refused.
 """
 
 from __future__ import annotations

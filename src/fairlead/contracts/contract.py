@@ -123,6 +123,8 @@ def _verify_field(field: Field) -> None:
 
     if not field.name or field.name != field.name.strip():
         raise refuse("the name is empty or padded with blanks", "Name the field as callers will send it.")
+    if any(character in '\\"' or character < " " for character in field.name):
+        raise refuse("the name holds a quote, backslash or control character", "Rename the column.")
     if len(field.shape) > 1 or any(size < -1 or size == 0 for size in field.shape):
         raise refuse(f"shape {list(field.shape)} is not understood", "Use [] , [n] or [-1].")
     if field.shape and field.type not in ("float", "int"):

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import httptools
 
@@ -163,10 +163,10 @@ class HttpConnection(asyncio.Protocol):
         return not self._answers and (self.silent_since < eldest or 0 < self.began < eldest)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transport offers the interface without inheriting it.
+        self._transport = cast("asyncio.Transport", transport)
         if len(self._server.connections) >= self._server.limits.connections:
-            transport.abort()
+            self._transport.abort()
             return
         self._server.connections.add(self)
         self._parser = httptools.HttpRequestParser(self)

@@ -7,7 +7,6 @@ from typing import Any
 
 from fairlead.contracts.contract import Contract, Field
 from fairlead.engine.inline import InlineEngine
-from fairlead.engine.worker import WorkerEngine
 from fairlead.errors import TrustRequired
 from fairlead.registry.artifacts import verify
 from fairlead.registry.versions import VersionSpec
@@ -33,6 +32,8 @@ def load_version(spec: VersionSpec, folder: Path, *, trust_pickle: bool) -> Load
                 f"Version {spec.version!r} of {spec.model!r} is a pickle and this server runs none.",
                 remedy="Set trust_pickle = true in the server's settings if you trust its author.",
             )
+        from fairlead.engine.worker import WorkerEngine  # few versions need it, and it brings subprocesses
+
         worker = WorkerEngine(
             folder,
             spec.runtime,
@@ -44,7 +45,6 @@ def load_version(spec: VersionSpec, folder: Path, *, trust_pickle: bool) -> Load
     runtime = OnnxRuntime(folder, spec.runtime)
     loaded = LoadedVersion(spec, InlineEngine(runtime), binding, _label(runtime))
     _warm(runtime, binding, spec.contract)
-    loaded.memory_bytes = sum(file.size for file in spec.manifest.files)
     return loaded
 
 

@@ -224,7 +224,7 @@ class Refresher:
         except BaseException:
             await version.engine.stop()
             raise
-        version.memory_bytes = version.memory_bytes or version.engine.memory_bytes()
+        version.memory_bytes = version.engine.memory_bytes()
         self._loaded[key] = version
         logger.info(
             "loaded %s %s in %.0f ms", spec.model, spec.version, 1000 * (time.perf_counter() - started)

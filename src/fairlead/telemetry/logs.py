@@ -1,4 +1,4 @@
-"""The server's own log: one line per event, as text for a person or as JSON for a machine, to standard error."""
+"""The server's own log: one line per event, as text for a person or as JSON for a machine, on stderr."""
 
 from __future__ import annotations
 
