@@ -44,9 +44,20 @@ class Binding:
 
 
 def _encoder(contract: Contract, spec: RuntimeSpec) -> Callable[[Sequence[Row]], Tensors]:
-    if spec.binding == "matrix":
-        return _matrix_encoder(contract, spec)
-    return _columns_encoder(contract, spec)
+    encode = (_matrix_encoder if spec.binding == "matrix" else _columns_encoder)(contract, spec)
+    if not any(field.shape == (-1,) for field in contract.inputs):
+        return encode
+
+    def encode_lists(rows: Sequence[Row]) -> Tensors:
+        try:
+            return encode(rows)
+        except ValueError as error:
+            raise RuntimeFailed(
+                "Rows with lists of different lengths do not fit into one tensor.",
+                remedy="Send them one by one.",
+            ) from error
+
+    return encode_lists
 
 
 def _matrix_encoder(contract: Contract, spec: RuntimeSpec) -> Callable[[Sequence[Row]], Tensors]:
@@ -215,6 +226,7 @@ def _verify_matrix(contract: Contract, spec: RuntimeSpec) -> None:
     width = tensor.shape[-1] if len(tensor.shape) > 1 else 1
     if len(contract.inputs) == 1 and contract.inputs[0].shape:
         given = contract.inputs[0].shape[0]
+        _refuse_null(contract.inputs[0], tensor.dtype)
     else:
         given = len(contract.inputs)
         for field in contract.inputs:
@@ -245,8 +257,9 @@ def _verify_columns(contract: Contract, spec: RuntimeSpec) -> None:
 
 
 def _refuse_null(field: Field, dtype: str) -> None:
-    """NaN and the empty string stand for null; integers and booleans have nothing that could."""
-    _refuse_unless(not field.nullable or dtype in ("float32", "float64", "string"), field, "nullable", dtype)
+    """NaN and the empty string stand for null; integers, booleans and lists have nothing that could."""
+    null = dtype in ("float32", "float64", "string") and not field.shape
+    _refuse_unless(null or not field.nullable, field, "a nullable list" if field.shape else "nullable", dtype)
 
 
 def _refuse_unless(fits: bool, field: Field, given: str, dtype: str) -> None:

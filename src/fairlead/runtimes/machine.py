@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from pathlib import Path
 
-__all__ = ["cpu_name", "resident_bytes"]
+__all__ = ["cpu_name", "resident_bytes", "return_freed_memory"]
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -31,3 +32,14 @@ def resident_bytes(pid: int | str = "self") -> int:
     except OSError:
         return 0
     return int(fields[1]) * _PAGE if len(fields) > 1 else 0
+
+
+def return_freed_memory() -> None:
+    """Gives freed heap pages back to the system.
+
+    glibc keeps what a model of some tens of megabytes frees for the next allocation of its size, which a
+    gateway that unloads versions may never make. Other C libraries are left to themselves.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -12,7 +12,7 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 from fairlead.contracts.contract import Contract, Output
 from fairlead.errors import InvalidModelFile, RuntimeFailed
 from fairlead.runtimes.base import Array, DType, RuntimeSpec, Tensor, Tensors
-from fairlead.runtimes.machine import cpu_name, resident_bytes
+from fairlead.runtimes.machine import cpu_name, resident_bytes, return_freed_memory
 from fairlead.runtimes.signature import spec_from_tensors
 
 __all__ = ["OnnxRuntime", "inspect_onnx", "spec_from_onnx"]
@@ -66,7 +66,9 @@ class OnnxRuntime:
 
     def close(self) -> None:
         """Gives the session's memory back; a later run fails."""
-        self._session = None
+        if self._session is not None:
+            self._session = None
+            return_freed_memory()
 
 
 def inspect_onnx(path: Path | str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

@@ -13,7 +13,7 @@ __all__ = ["spec_from_tensors"]
 # The names that skl2onnx, onnxmltools and hand-made exports give to their outputs.
 _LABELS = ("label", "output_label")
 _PROBABILITIES = ("probabilities", "output_probability", "probability")
-_VALUES = ("variable", "value", "prediction")
+_VALUES = ("value", "variable", "prediction")
 _IDS = ("ids", "items")
 _SCORES = ("scores", "score")
 

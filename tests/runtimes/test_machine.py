@@ -1,0 +1,20 @@
+"""What the machine says about itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from fairlead.runtimes.machine import cpu_name, resident_bytes
+
+
+def test_the_processor_is_named_by_its_architecture() -> None:
+    assert cpu_name().split()[0] == platform.machine()
+
+
+def test_memory_of_a_process_grows_with_what_it_holds_and_a_missing_process_has_none() -> None:
+    before = resident_bytes(os.getpid())
+    held = bytearray(b"x" * 30_000_000)
+    assert resident_bytes() >= before + 25_000_000
+    assert len(held) == 30_000_000
+    assert resident_bytes(2**31 - 1) == 0
