@@ -134,6 +134,10 @@ class LiveModel:
         """The arm that owns the unit's slot."""
         return self.arms[self.slots[slot_of(self.salt, unit)]]
 
+    def stable_version(self) -> str:
+        """The version that answers when nothing else was decided."""
+        return next(arm.version_name for arm in self.arms if arm.role == "stable")
+
     def pinned(self, version: str) -> LiveArm:
         """The arm that holds that version; raises `VersionNotFound` when none does."""
         arm = self.pins.get(version)

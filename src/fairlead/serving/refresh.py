@@ -90,14 +90,15 @@ class Refresher:
 
     async def refresh(self) -> None:
         """Loads what the folder names, swaps to what it says is active, and reports."""
-        found = [(name, self._folder.read_plans(name)) for name in self._folder.models()]
-        for name, plans in found:
-            if plans is not None:
-                try:
+        names = self._folder.models()
+        for name in names:
+            try:
+                plans = self._folder.read_plans(name)
+                if plans is not None:
                     await self._follow(plans)
-                except (FairleadError, msgspec.MsgspecError) as error:
-                    logger.error("model %s: %s", name, error)
-        gone = set(self._plane.models) - {name for name, _ in found}
+            except (FairleadError, msgspec.MsgspecError) as error:
+                logger.error("plans of %s cannot be followed: %s", name, error)
+        gone = set(self._plane.models) - set(names)
         if gone:
             self._plane.models = {n: m for n, m in self._plane.models.items() if n not in gone}
             for name in gone:
@@ -231,14 +232,17 @@ class Refresher:
         )
 
     async def _unload(self) -> None:
-        named = {
-            _key(spec)
-            for plans in map(self._folder.read_plans, self._folder.models())
-            if plans is not None
-            for serving in (plans.active, plans.prepare)
-            if serving is not None
-            for spec in serving.versions.values()
-        }
+        try:
+            named = {
+                _key(spec)
+                for plans in map(self._folder.read_plans, self._folder.models())
+                if plans is not None
+                for serving in (plans.active, plans.prepare)
+                if serving is not None
+                for spec in serving.versions.values()
+            }
+        except msgspec.MsgspecError:
+            return  # a plan that nobody can read names we do not know what: keep everything
         live = {id(arm.version) for model in self._plane.models.values() for arm in model.arms}
         now = time.monotonic()
         for key, version in list(self._loaded.items()):

@@ -1,0 +1,55 @@
+# Everything needs Python 3.11 or newer and nothing else; uv is fetched from the package index when missing.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+UV      = $(shell command -v uv 2>/dev/null || echo $(VENV)/uv/bin/uv)
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench drills docs lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## make the environment (.venv)
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Fairlead needs Python 3.11 or newer; name one with PYTHON=…"; exit 1; }
+	@command -v uv >/dev/null 2>&1 || test -x $(VENV)/uv/bin/uv || { $(PYTHON) -m venv $(VENV)/uv && $(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv; }
+	@test -x $(BIN)/python || $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	$(UV) pip install --quiet --require-hashes --python $(BIN)/python -r requirements/dev.txt
+	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
+	@touch $@
+
+demo: setup ## the whole story on real data; ARGS=--exit ends by itself
+	$(BIN)/fairlead demo $(ARGS)
+
+test: setup ## every test, with real PostgreSQL and Redis; ARGS=… goes to pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+check: setup ## format, lint, types, import rules, lock
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python requirements/check.py
+
+format: setup ## put the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## speed and memory, as medians and ratios; needs wrk
+	$(BIN)/python bench/run.py $(ARGS)
+
+drills: setup ## break a running Fairlead on purpose, at length
+	FAIRLEAD_TEST_DRILLS=long $(BIN)/python -m pytest -m drill -n 0 $(ARGS)
+
+docs: setup ## write docs/reference anew from the code
+	$(BIN)/python docs/generate.py
+
+lock: setup ## pin every dependency with its hashes
+	$(BIN)/python requirements/lock.py
+
+clean: ## remove the environment and what the tools leave
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache demo-data

@@ -1,0 +1,108 @@
+"""Small real models for tests: trained here, converted by skl2onnx, laid out as a gateway finds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from fairlead.contracts.contract import Contract, Field, Output
+from fairlead.registry.artifacts import manifest_of
+from fairlead.registry.versions import Lineage, ModelSettings, VersionSpec
+from fairlead.routing.assign import rebalance, slot_order, targets
+from fairlead.routing.plan import SLOTS, Arm, Plan, Role
+from fairlead.runtimes.base import OutputNames, RuntimeSpec, Tensor
+from fairlead.serving.folder import DataFolder, ModelPlans, ServingPlan
+
+FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+SAMPLE = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
+
+
+def iris_onnx(seed: int = 0) -> bytes:
+    """A small forest on iris as ONNX: input `X` [N, 4] of float32, outputs label and probabilities."""
+    from skl2onnx import to_onnx
+    from sklearn.datasets import load_iris
+    from sklearn.ensemble import RandomForestClassifier
+
+    data = load_iris()
+    forest = RandomForestClassifier(5, max_depth=3, random_state=seed).fit(data.data, data.target)
+    sample = data.data[:1].astype(np.float32)
+    converted = to_onnx(forest, sample, options={id(forest): {"zipmap": False}}, target_opset=17)
+    return converted.SerializeToString()  # type: ignore[no-any-return]
+
+
+def iris_contract(**changes: Any) -> Contract:
+    """The contract of `iris_onnx`; `changes` apply to every field."""
+    fields = [Field(name=name, type="float", minimum=0, maximum=10) for name in FEATURES]
+    return Contract(
+        inputs=tuple(msgspec.structs.replace(field, **changes) for field in fields),
+        output=Output(kind="class", classes=(0, 1, 2)),
+    )
+
+
+IRIS_RUNTIME = RuntimeSpec(
+    kind="onnx",
+    entry="model.onnx",
+    binding="matrix",
+    inputs=(Tensor(name="X", dtype="float32", shape=(-1, 4)),),
+    outputs=OutputNames(label="label", probabilities="probabilities"),
+)
+
+
+def lay_version(
+    folder: DataFolder,
+    version: str,
+    onnx: bytes,
+    *,
+    model: str = "iris",
+    contract: Contract | None = None,
+    settings: ModelSettings | None = None,
+) -> VersionSpec:
+    """Puts a version's file where gateways load it from and returns its spec."""
+    scratch = folder.root / "scratch" / version
+    scratch.mkdir(parents=True)
+    (scratch / "model.onnx").write_bytes(onnx)
+    manifest = manifest_of(scratch)
+    target = folder.versions / manifest.digest
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.exists():
+        scratch.rename(target)
+    return VersionSpec(
+        model=model,
+        version=version,
+        manifest=manifest,
+        runtime=IRIS_RUNTIME,
+        contract=contract or iris_contract(),
+        settings=settings or ModelSettings(),
+        lineage=Lineage(training_data="iris-1936", code_revision="abc123"),
+    )
+
+
+def plan_of(weights: dict[str, tuple[str, Role, float]], *, generation: int = 1, model: str = "iris") -> Plan:
+    """A plan from {arm: (version, role, percent)}."""
+    names = list(weights)
+    wanted = targets({name: weights[name][2] for name in names})
+    owners = rebalance([names[0]] * SLOTS, wanted, slot_order("rollout"))
+    return Plan(
+        model=model,
+        generation=generation,
+        salt="salt",
+        arms=tuple(Arm(name=name, version=weights[name][0], role=weights[name][1]) for name in names),
+        slots=bytes(names.index(owner) for owner in owners),
+        rollout="rollout",
+    ).verify()
+
+
+def lay_plan(folder: DataFolder, plan: Plan, *specs: VersionSpec, keep: tuple[str, ...] = ()) -> None:
+    """Makes the plan the active one of its model."""
+    versions = {spec.version: spec for spec in specs}
+    folder.write_plans(
+        ModelPlans(model=plan.model, active=ServingPlan(plan=plan, versions=versions, keep=keep))
+    )
+
+
+def data_folder(root: Path) -> DataFolder:
+    """An empty data folder."""
+    return DataFolder(root).make()
