@@ -1,0 +1,327 @@
+"""The commands that change who gets what: deploy, traffic, promote, rollback.
+
+Each becomes the model's next plan, waits until every live gateway has loaded what it names, is activated
+together with the stages and the audit entry in one transaction, and waits until every live gateway serves it.
+A command that cannot be prepared moves nothing. A rollback to what is still loaded skips the first half.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import msgspec
+import sqlalchemy as sa
+
+from fairlead.errors import FairleadError, InvalidPlan, StoreUnavailable
+from fairlead.registry import aliases
+from fairlead.registry.lookup import require_model
+from fairlead.registry.registry import Registry
+from fairlead.rollouts import moves, replays
+from fairlead.rollouts.confirmation import Confirmation, Waiting
+from fairlead.rollouts.fleet import fleet
+from fairlead.routing import plans
+from fairlead.routing.fallbacks import fallbacks
+from fairlead.routing.plan import Plan
+from fairlead.settings import Settings
+from fairlead.stores import tables
+from fairlead.stores.database import Database
+
+__all__ = ["Order", "Strategy", "Traffic"]
+
+logger = logging.getLogger(__name__)
+
+Strategy = Literal["canary", "direct", "blue-green"]
+
+_ABANDONED_SECONDS = 10.0
+"""A proposal that has waited so much longer than it may has lost whoever waited for it."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """Who gives a command and why; `expected` is the generation it was decided on; repeating it under the
+    same `key` answers what the first one answered."""
+
+    who: str
+    why: str = ""
+    expected: int | None = None
+    key: str | None = None
+
+
+Move = Callable[[sa.Connection, Plan | None], Plan]
+
+
+class Traffic:
+    """Carries out the commands. Safe for threads; a call returns when its command is confirmed or refused.
+
+    Every command raises `ModelNotFound` and `VersionNotFound`; `InvalidPlan` for what makes no plan or names
+    an archived version; `GenerationConflict` when the model's traffic changed meanwhile; `PrepareFailed` when
+    a gateway cannot load a version; `MalformedRequest` when a key belongs to another command.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        settings: Settings,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.database = database
+        self.registry = registry
+        self.settings = settings
+        self._clock = clock
+        self._stopping = threading.Event()
+
+    # --- commands -------------------------------------------------------------------------------------------
+
+    def deploy(
+        self,
+        model: str,
+        version: str,
+        order: Order,
+        *,
+        strategy: Strategy = "canary",
+        weight: float = 5.0,
+        supersede: bool = False,
+    ) -> Confirmation:
+        """Puts a version on traffic: as a canary at `weight` percent, or on all of it at once.
+
+        `RolloutInProgress` while another rollout splits the traffic, unless `supersede`; that also overtakes
+        a command which is still being prepared.
+        """
+
+        def move(connection: sa.Connection, present: Plan | None) -> Plan:
+            name = aliases.resolve(connection, model, version)
+            if present is None:
+                if strategy == "canary":
+                    raise InvalidPlan(
+                        f"{model!r} has no version in production that a canary could be compared with.",
+                        remedy=f"Deploy {name!r} directly: strategy 'direct'.",
+                    )
+                return _first(model, name)
+            if strategy == "canary":
+                return moves.deploy(present, name, weight, _fresh(), supersede=supersede)
+            return moves.blue_green(present, name, supersede=supersede)
+
+        command = _command("deploy", model, version, strategy, weight)
+        return self._carry_out(model, "deploy", command, move, order, supersede=supersede)
+
+    def set_weights(self, model: str, weights: Mapping[str, float], order: Order) -> Confirmation:
+        """Splits the traffic by the given percent per version."""
+
+        def move(connection: sa.Connection, present: Plan | None) -> Plan:
+            named = {aliases.resolve(connection, model, name): weight for name, weight in weights.items()}
+            if len(named) != len(weights):
+                raise InvalidPlan("A version has two weights.", remedy="Name each version once.")
+            if present is None:
+                heaviest = max(named, key=lambda name: named[name], default="")
+                present = _first(model, heaviest)
+            return moves.set_weights(present, named, _fresh())
+
+        command = _command("traffic", model, *(f"{name}={weights[name]}" for name in sorted(weights)))
+        return self._carry_out(model, "traffic", command, move, order)
+
+    def promote(self, model: str, order: Order) -> Confirmation:
+        """Gives the canary, or else the only version beside the stable one, everything."""
+
+        def move(_: sa.Connection, present: Plan | None) -> Plan:
+            return moves.promote(_required(model, present))
+
+        return self._carry_out(model, "promote", _command("promote", model), move, order)
+
+    def rollback(self, model: str, order: Order, *, to: str | None = None) -> Confirmation:
+        """Ends a split in favour of the stable version; else goes back to the production version before, or
+        to the version named. It wins over whatever else is being prepared: called off, that moved nothing,
+        and there is nothing more to go back from. Raises `NothingToRollBack`."""
+
+        def move(connection: sa.Connection, present: Plan | None) -> Plan:
+            present = _required(model, present)
+            if to is None and plans.pending(connection, model) and not moves.is_split(present):
+                return moves.direct(present, present.stable())
+            target = None if to is None else aliases.resolve(connection, model, to)
+            archived = _archived(connection, model)
+            earlier = [name for name, _ in fallbacks(connection, model) if name not in archived]
+            return moves.rollback(present, earlier[0] if earlier else None, target)
+
+        command = _command("rollback", model, to)
+        return self._carry_out(model, "rollback", command, move, order, supersede=True)
+
+    # --- starting and stopping ------------------------------------------------------------------------------
+
+    def recover(self) -> list[tuple[str, int]]:
+        """Ends the proposals that a process left behind when it was killed; answers model and generation.
+
+        Nobody waits for them any more, and while they waited they had no effect.
+        """
+        with self.database.write() as connection:
+            query = sa.select(tables.plans.c.model, tables.plans.c.generation)
+            waiting = connection.execute(query.where(tables.plans.c.state == "preparing")).all()
+            for model, generation in waiting:
+                plans.fail(connection, model, generation, "control stopped while it was being prepared.")
+        for model, generation in waiting:
+            logger.warning("generation %d of %s was left behind and is given up", generation, model)
+        return [(model, generation) for model, generation in waiting]
+
+    def stop(self) -> None:
+        """Ends all waiting, so that a server can shut down: what is prepared fails, nothing is undone."""
+        self._stopping.set()
+
+    # --- how a command is carried out -----------------------------------------------------------------------
+
+    def _carry_out(
+        self, model: str, verb: str, command: str, move: Move, order: Order, *, supersede: bool = False
+    ) -> Confirmation:
+        began = time.monotonic()
+        with closing(self.database.watch()) as watcher:
+            waiting = Waiting(
+                database=self.database, watcher=watcher, stopping=self._stopping, clock=self._clock
+            )
+            with self.database.write() as connection:
+                earlier = None if order.key is None else replays.find(connection, order.key, command, model)
+                if isinstance(earlier, Confirmation):
+                    return earlier
+                if earlier is None:
+                    plan, ready = self._propose(connection, model, verb, command, move, order, supersede)
+            if earlier is not None:
+                waiting.until_decided(model, earlier.generation, self.settings.prepare_seconds)
+                with self.database.read() as connection:
+                    found = plans.get(connection, model, earlier.generation)
+                assert found is not None
+                plan = found.plan
+            elif not ready:
+                self._prepare(waiting, plan, verb, order)
+            confirmed, unconfirmed, note = waiting.until_active(
+                model, plan.generation, self.settings.confirm_seconds
+            )
+        answer = Confirmation(
+            model=model,
+            generation=plan.generation,
+            weights=plan.weights(),
+            confirmed=confirmed,
+            unconfirmed=unconfirmed,
+            took_ms=round(1000 * (time.monotonic() - began), 1),
+            note=note,
+        )
+        if order.key is not None:
+            with self.database.write() as connection:
+                replays.finish(connection, order.key, answer)
+        return answer
+
+    def _propose(
+        self,
+        connection: sa.Connection,
+        model: str,
+        verb: str,
+        command: str,
+        move: Move,
+        order: Order,
+        supersede: bool,
+    ) -> tuple[Plan, bool]:
+        """The next plan, proposed; and activated at once, if nothing has to be loaded for it."""
+        require_model(connection, model)
+        if order.expected is not None:
+            plans.expect(connection, model, order.expected)
+        now = self._clock()
+        present = plans.active(connection, model)
+        after = move(connection, present)
+        _refuse_archived(connection, after)
+        plan = plans.propose(
+            connection,
+            after,
+            command=verb,
+            who=order.who,
+            why=order.why,
+            now=now,
+            supersede=supersede,
+            abandoned_before=now - timedelta(seconds=self.settings.prepare_seconds + _ABANDONED_SECONDS),
+        )
+        if order.key is not None:
+            replays.begin(connection, order.key, command, plan.generation, now)
+        nobody = not any(gateway.live(now) for gateway in fleet(connection, model))
+        ready = nobody or (verb == "rollback" and self._is_loaded(connection, present, plan, now))
+        if ready:
+            self._activate(connection, plan, verb, order)
+        return plan, ready
+
+    def _is_loaded(self, connection: sa.Connection, present: Plan | None, plan: Plan, now: datetime) -> bool:
+        """Whether the gateways hold all of the plan's versions, because they serve or keep them."""
+        held = {arm.version for arm in present.arms} if present else set()
+        since = now - timedelta(hours=self.settings.rollback_hours)
+        held |= {name for name, ended in fallbacks(connection, plan.model)[:1] if ended > since}
+        return all(arm.version in held for arm in plan.arms)
+
+    def _prepare(self, waiting: Waiting, plan: Plan, verb: str, order: Order) -> None:
+        """Waits for the gateways and activates; whatever goes wrong before ends the proposal."""
+        try:
+            waiting.until_prepared(plan.model, plan.generation, self.settings.prepare_seconds)
+            with self.database.write() as connection:
+                self._activate(connection, plan, verb, order)
+        except BaseException as error:
+            reason = str(error) if isinstance(error, FairleadError) else f"failed: {type(error).__name__}"
+            # When the database is away the proposal stays behind; the next command finds it abandoned.
+            with contextlib.suppress(StoreUnavailable), self.database.write() as connection:
+                plans.fail(connection, plan.model, plan.generation, reason)
+            raise
+
+    def _activate(self, connection: sa.Connection, plan: Plan, verb: str, order: Order) -> None:
+        before = plans.active(connection, plan.model)
+        now = self._clock()
+        owner = plan.rollout if moves.is_split(plan) else None
+        plans.activate(connection, plan.model, plan.generation, owner=owner, now=now)
+        self.registry.record_stages(
+            connection, plan.model, plan.stages(), plan.generation, who=order.who, why=order.why, at=now
+        )
+        self.registry.audit_entry(
+            connection,
+            who=order.who,
+            action=verb,
+            model=plan.model,
+            version=plan.stable(),
+            why=order.why,
+            details={
+                "generation": plan.generation,
+                "from": before.weights() if before else {},
+                "to": plan.weights(),
+            },
+        )
+
+
+def _first(model: str, version: str) -> Plan:
+    return moves.start(model, version, salt=_fresh(), rollout=_fresh())
+
+
+def _fresh() -> str:
+    return secrets.token_hex(8)
+
+
+def _command(verb: str, model: str, *arguments: object) -> str:
+    return " ".join([verb, model, *(str(argument) for argument in arguments if argument is not None)])
+
+
+def _required(model: str, present: Plan | None) -> Plan:
+    if present is None:
+        raise InvalidPlan(f"{model!r} has no traffic yet.", remedy="Deploy a version directly first.")
+    return present
+
+
+def _archived(connection: sa.Connection, model: str) -> set[str]:
+    versions = tables.versions.c
+    query = sa.select(versions.version).where(versions.model == model, versions.stage == "archived")
+    return set(connection.scalars(query))
+
+
+def _refuse_archived(connection: sa.Connection, plan: Plan) -> None:
+    archived = _archived(connection, plan.model)
+    for arm in plan.arms:
+        if arm.version in archived:
+            raise InvalidPlan(
+                f"Version {arm.version!r} of {plan.model!r} is archived.",
+                remedy="Set its stage to 'none' or 'staging' first, or choose another version.",
+                version=arm.version,
+            )
