@@ -113,7 +113,9 @@ def _operation(route: Route) -> dict[str, Any]:
 
 
 def _schemas(features: dict[str, Any]) -> dict[str, Any]:
-    _, answers = msgspec.json.schema_components([Envelope, BatchEnvelope], "#/components/schemas/{name}")
+    _, answers = msgspec.json.schema_components(
+        [Envelope, BatchEnvelope], ref_template="#/components/schemas/{name}"
+    )
     instance = {
         "type": "object",
         "required": ["features"],

@@ -14,6 +14,7 @@ import types
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ __all__ = ["HttpServer", "Limits", "Request", "response"]
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"))
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MAX_PIPELINED = 32
+_LINGER_SECONDS = 1.0
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -179,7 +181,7 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
-            return
+            return  # refused already: what still comes is thrown away
         self.silent_since = time.monotonic()
         try:
             self._feed(data)
@@ -193,7 +195,7 @@ class HttpConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         # A caller that has closed its half may still wait for its answers.
-        return bool(self._answers)
+        return bool(self._answers) and not self._closing
 
     def pause_writing(self) -> None:
         """The caller reads slowly: stop reading from it until it has taken its answers."""
@@ -321,7 +323,10 @@ class HttpConnection(asyncio.Protocol):
         if close or self._server.draining:
             head, _, rest = answer.partition(b"\r\n")
             self._write(b"%b\r\nconnection: close\r\n%b" % (head, rest))
-            self.close()
+            if self._refused is not None:
+                self._close_gently()
+            else:
+                self.close()
         else:
             self._write(answer)
 
@@ -341,6 +346,19 @@ class HttpConnection(asyncio.Protocol):
         self._answers.append([self._server.refuse(error), True])
         self._flush()
 
+    def _close_gently(self) -> None:
+        """Closes our half and reads on for a moment: a caller who is still sending would otherwise see a reset
+        instead of the answer."""
+        self._closing = True
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if not transport.can_write_eof():
+            transport.close()
+            return
+        transport.write_eof()
+        asyncio.get_running_loop().call_later(_LINGER_SECONDS, transport.close)
+
     def _pause(self) -> None:
         if not self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = True
@@ -359,11 +377,11 @@ def _finish(coroutine: Coroutine[Any, Any, bytes], waits_for: Awaitable[Any]) ->
         try:
             value = yield waits_for
         except BaseException as error:
-            step = lambda error=error: coroutine.throw(error)  # noqa: E731  # passed on just below
+            resume: Callable[[], Awaitable[Any]] = partial(coroutine.throw, error)
         else:
-            step = lambda value=value: coroutine.send(value)  # noqa: E731
+            resume = partial(coroutine.send, value)
         try:
-            waits_for = step()
+            waits_for = resume()
         except StopIteration as finished:
             return finished.value  # type: ignore[no-any-return]
 

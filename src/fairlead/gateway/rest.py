@@ -133,7 +133,7 @@ class RestApp:
 
     async def _outcomes(self, request: Request, match: Match) -> bytes:
         model = self._plane.model(match[1])
-        outcomes = parse_outcomes(request.body, model.name, received_at=time.time_ns() // 1000)
+        outcomes = parse_outcomes(request.body, model=model.name, received_at=time.time_ns() // 1000)
         self._plane.journal.outcomes(outcomes)
         return response(200, encode({"accepted": len(outcomes)}))
 

@@ -39,7 +39,9 @@ class Journal:
 
     def outcomes(self, outcomes: Iterable[Outcome]) -> None:
         """Writes outcomes; raises `Overloaded` when they cannot be kept, whatever the setting."""
-        self._writer.append(*[frame(outcome) for outcome in outcomes])
+        frames = [frame(outcome) for outcome in outcomes]
+        if frames:
+            self._writer.append(*frames)
 
     def close(self) -> None:
         """Closes the segment."""
