@@ -28,7 +28,11 @@ _serial = itertools.count(1)
 def uuid7(at: int, serial: int) -> bytes:
     """A UUIDv7 of that time in microseconds, unique by its serial number."""
     return uuid.UUID(
-        int=(at // 1000) << 80 | 7 << 76 | (serial >> 62 & 0xFFF) << 64 | 2 << 62 | serial & (1 << 62) - 1
+        int=(max(at, 0) // 1000) << 80
+        | 7 << 76
+        | (serial >> 62 & 0xFFF) << 64
+        | 2 << 62
+        | serial & (1 << 62) - 1
     ).bytes
 
 

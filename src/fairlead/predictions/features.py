@@ -14,7 +14,7 @@ because SQL would not tell them apart; within one contract the second gets a num
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import Any
 
@@ -23,7 +23,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from fairlead.predictions.record import SchemaFrame
 
-__all__ = ["NO_FEATURES", "conform", "feature_array", "struct_type", "unify"]
+__all__ = ["NO_FEATURES", "conform", "feature_array", "from_names", "names_of", "struct_type", "unify"]
 
 NO_FEATURES = pa.struct([])
 """The type of `features` when no contract is known."""
@@ -36,6 +36,7 @@ _ARROW: dict[str, pa.DataType] = {
     "list<float>": pa.list_(pa.float64()),
     "list<int>": pa.list_(pa.int64()),
 }
+_BY_TEXT = {str(kind): kind for kind in _ARROW.values()}
 _WIDER: dict[frozenset[pa.DataType], pa.DataType] = {
     frozenset((_ARROW["int"], _ARROW["float"])): _ARROW["float"],
     frozenset((_ARROW["list<int>"], _ARROW["list<float>"])): _ARROW["list<float>"],
@@ -58,6 +59,16 @@ def struct_type(schema: SchemaFrame) -> pa.StructType:
 def unify(types: Iterable[pa.StructType]) -> pa.StructType:
     """The narrowest struct that holds them all; field names in order of their first appearance."""
     return reduce(_unify_two, types, NO_FEATURES)
+
+
+def names_of(struct: pa.StructType) -> dict[str, str]:
+    """The struct as plain data: each field's type by its name, in order."""
+    return {field.name: str(field.type) for field in struct}
+
+
+def from_names(names: Mapping[str, str]) -> pa.StructType:
+    """The struct that `names_of` described."""
+    return pa.struct([(name, _BY_TEXT[text]) for name, text in names.items()])
 
 
 def conform(array: pa.StructArray, target: pa.StructType) -> pa.StructArray:

@@ -8,6 +8,7 @@ corrupt when they still are at the next look, because a writer that could not fi
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -64,7 +65,8 @@ class SegmentTail:
         lag = 0
         for name in self._names():
             if name not in self._finished:
-                lag += max(0, self._path(name).stat().st_size - self.positions.get(name, 0))
+                with contextlib.suppress(FileNotFoundError):
+                    lag += max(0, self._path(name).stat().st_size - self.positions.get(name, 0))
         return lag
 
     def finished(self) -> list[str]:
@@ -107,7 +109,10 @@ class SegmentTail:
 
     def _read_segment(self, name: str) -> list[bytes]:
         """The payloads of the next whole frames; moves the segment's position behind them."""
-        descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return []  # a person removed it this instant
         try:
             living = _is_held(descriptor)  # asked before reading: what nobody holds now will not grow later
             size = os.fstat(descriptor).st_size
