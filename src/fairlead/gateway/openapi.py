@@ -17,23 +17,42 @@ __all__ = ["data_plane_document", "model_document"]
 
 _REQUEST_ID = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$"}
 _UNIT = {"type": ["string", "integer", "null"], "description": "User or entity that traffic is split by."}
-_INSTANT = {"type": ["number", "string", "null"]}
+_EVENT: dict[str, Any] = {
+    "metric": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,100}$"},
+    "value": {"type": "number", "minimum": -1e307, "maximum": 1e307},
+    "at": {"type": "string", "format": "date-time"},
+    "outcome_id": {"type": "string", "minLength": 1, "maxLength": 200},
+    "mode": {"enum": ["set", "add"]},
+}
+_ID = {"type": "string", "minLength": 1, "maxLength": 200}
+_ROW = {"type": "integer", "minimum": 0, "maximum": 1_000_000, "description": "Row of a batch; 0 by default."}
 
-_OUTCOME = {
-    "type": "object",
-    "required": ["metric", "value"],
-    "additionalProperties": False,
-    "properties": {
-        "request_id": {"type": "string", "minLength": 1},
-        "unit": {"type": "string", "minLength": 1},
-        "row": {"type": "integer", "minimum": 0, "maximum": 1_000_000},
-        "metric": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,100}$"},
-        "value": {"type": "number"},
-        "at": {"type": "string", "format": "date-time"},
-        "outcome_id": {"type": "string", "minLength": 1, "maxLength": 200},
-        "mode": {"enum": ["set", "add"]},
+_OUTCOME_SCHEMAS: dict[str, Any] = {
+    "OutcomeOfRequest": {
+        "type": "object",
+        "required": ["request_id", "metric", "value"],
+        "additionalProperties": False,
+        "properties": {"request_id": _ID, "row": _ROW, **_EVENT},
     },
-    "oneOf": [{"required": ["request_id"]}, {"required": ["unit"]}],
+    "OutcomeOfUnit": {
+        "type": "object",
+        "required": ["unit", "metric", "value"],
+        "additionalProperties": False,
+        "properties": {"unit": _ID, **_EVENT},
+    },
+    "Outcome": {
+        "oneOf": [
+            {"$ref": "#/components/schemas/OutcomeOfRequest"},
+            {"$ref": "#/components/schemas/OutcomeOfUnit"},
+        ]
+    },
+    "Outcomes": {
+        "oneOf": [
+            {"$ref": "#/components/schemas/OutcomeOfRequest"},
+            {"$ref": "#/components/schemas/OutcomeOfUnit"},
+            {"type": "array", "items": {"$ref": "#/components/schemas/Outcome"}, "minItems": 1},
+        ]
+    },
 }
 
 
@@ -199,13 +218,7 @@ def _schemas(features: dict[str, Any]) -> dict[str, Any]:
         "Features": features,
         "PredictRequest": predict,
         "BatchRequest": batch,
-        "Outcome": _OUTCOME,
-        "Outcomes": {
-            "oneOf": [
-                {"$ref": "#/components/schemas/Outcome"},
-                {"type": "array", "items": {"$ref": "#/components/schemas/Outcome"}, "minItems": 1},
-            ]
-        },
+        **_OUTCOME_SCHEMAS,
         "Accepted": _object(accepted={"type": "integer", "minimum": 1}),
         "Models": _object(models={"type": "array", "items": model}),
         "Model": model,

@@ -347,8 +347,10 @@ class HttpConnection(asyncio.Protocol):
         self._flush()
 
     def _close_gently(self) -> None:
-        """Closes our half and reads on for a moment: a caller who is still sending would otherwise see a reset
-        instead of the answer."""
+        """Closes our half and reads on for a moment.
+
+        A caller who is still sending would otherwise see a reset instead of the answer.
+        """
         self._closing = True
         transport = self._transport
         if transport is None or transport.is_closing():

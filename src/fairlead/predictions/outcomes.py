@@ -80,6 +80,8 @@ def _parse(event: Any, index: int, model: str, received_at: int) -> Outcome:
             "request_id, unit", "are both given" if unit else "are both missing", "Give one of them."
         )
     row = event.get("row")
+    if isinstance(row, float) and row.is_integer():
+        row = int(row)  # 0 and 0.0 are the same number in JSON
     if row is not None and (isinstance(row, bool) or not isinstance(row, int) or not 0 <= row < 2**31):
         raise refuse("row", "is not a whole number from 0 on")
     if row is not None and request_id is None:
