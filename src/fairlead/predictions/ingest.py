@@ -166,6 +166,7 @@ class Ingest:
                 positions, contracts = dict(self._tail.positions), dict(self._contracts)
                 finished = self._tail.finished()
                 if positions == self._manifest.positions and not self._fresh.rows:
+                    self._remove_segments(finished)
                     return False
                 rows, self._flushing, self._fresh = self._fresh, self._fresh, FreshRows()
                 oldest, self._oldest_fresh = self._oldest_fresh, None
@@ -187,10 +188,7 @@ class Ingest:
                 raise
             self._flushed_at = self._clock()
             with self._state:
-                try:
-                    self._tail.remove(finished)
-                except OSError as error:  # committed all the same; the next flush tries again
-                    logger.warning("A segment that was ingested cannot be removed: %s", error)
+                self._remove_segments(finished)
             return True
 
     def compact(self) -> bool:
@@ -288,6 +286,12 @@ class Ingest:
             self._manifest = manifest
             self._unstorable += self._flushing.unstorable
             self._flushing = FreshRows()
+
+    def _remove_segments(self, names: list[str]) -> None:
+        try:
+            self._tail.remove(names)
+        except OSError as error:  # they are in Parquet all the same; the next flush tries again
+            logger.warning("A segment that was ingested cannot be removed: %s", error)
 
     def _remove_doomed(self) -> None:
         """Deletes merged files that no query reads any more."""
