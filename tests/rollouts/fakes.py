@@ -77,7 +77,8 @@ class FakeFleet:
 
     def _follow(self) -> None:
         with self.database.read() as connection:
-            wanted = plans.serving(connection, datetime.now(UTC))
+            now = datetime.now(UTC)
+            wanted = [plans.serving(connection, model, now) for model in plans.stamps(connection)]
         for traffic in wanted:
             for name in self.names:
                 if traffic.preparing is not None and not self.holding.is_set():

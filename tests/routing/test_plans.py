@@ -246,15 +246,13 @@ def test_agents_learn_what_is_served_prepared_and_kept(story: Story) -> None:
     present = story.active()
     assert present is not None
     with story.database.read() as connection:
-        before = plans.stamp(connection)
+        before = plans.stamps(connection)
     waiting = story.propose(moves.deploy(present, "v3", 5, "r"))
     with story.database.read() as connection:
-        assert plans.stamp(connection) != before
-        assert plans.serving(connection, NOON) == [
-            plans.ModelTraffic(model="shop", active=present, preparing=waiting, keep=("v1",))
-        ]
-        (late,) = plans.serving(connection, NOON + timedelta(hours=2))
-        assert late.keep == ()
+        assert plans.stamps(connection) != before
+        expected = plans.ModelTraffic(model="shop", active=present, preparing=waiting, keep=("v1",))
+        assert plans.serving(connection, "shop", NOON) == expected
+        assert plans.serving(connection, "shop", NOON + timedelta(hours=2)).keep == ()
 
 
 def test_the_stamp_changes_with_every_change_of_a_plan(story: Story) -> None:
@@ -262,7 +260,7 @@ def test_the_stamp_changes_with_every_change_of_a_plan(story: Story) -> None:
 
     def look() -> None:
         with story.database.read() as connection:
-            seen.append(plans.stamp(connection))
+            seen.append(plans.stamps(connection).get("shop"))
 
     look()
     plan = story.propose(moves.start("shop", "v1", "salt", "r"))

@@ -34,7 +34,7 @@ __all__ = [
     "pending",
     "propose",
     "serving",
-    "stamp",
+    "stamps",
 ]
 
 State = Literal["preparing", "active", "superseded", "failed"]
@@ -91,7 +91,9 @@ def head(connection: sa.Connection, model: str) -> Head | None:
 
 def active(connection: sa.Connection, model: str) -> Plan | None:
     """The plan that the gateways shall serve."""
-    return _plan_in(connection, model, "active")
+    query = sa.select(plans.c.body).where(plans.c.model == model, plans.c.state == "active")
+    body = connection.execute(query).scalar_one_or_none()
+    return None if body is None else msgspec.json.decode(body, type=Plan)
 
 
 def pending(connection: sa.Connection, model: str) -> PlanRow | None:
@@ -213,44 +215,31 @@ def fail(connection: sa.Connection, model: str, generation: int, reason: str) ->
 # --- for the agents -----------------------------------------------------------------------------------------
 
 
-def stamp(connection: sa.Connection) -> tuple[tuple[Any, ...], ...]:
-    """A cheap value that differs whenever `serving` would, apart from the passing of time."""
-    heads = sa.select(plan_heads.c.model, plan_heads.c.active_generation, plan_heads.c.latest_generation)
-    waiting = sa.select(plans.c.model, plans.c.generation).where(plans.c.state == "preparing")
-    return tuple(
-        tuple(row)
-        for query in (heads.order_by(plan_heads.c.model), waiting.order_by(plans.c.model))
-        for row in connection.execute(query)
-    )
+def stamps(connection: sa.Connection) -> dict[str, tuple[int | None, ...]]:
+    """Per model a cheap value that differs whenever `serving` would, apart from the passing of time."""
+    waiting = sa.and_(plans.c.model == plan_heads.c.model, plans.c.state == "preparing")
+    query = sa.select(
+        plan_heads.c.model,
+        plan_heads.c.active_generation,
+        plan_heads.c.latest_generation,
+        plans.c.generation,
+    ).select_from(plan_heads.outerjoin(plans, waiting))
+    return {model: tuple(generations) for model, *generations in connection.execute(query)}
 
 
-def serving(connection: sa.Connection, keep_since: datetime) -> list[ModelTraffic]:
-    """What the gateways shall do, per model. The production version before stays loaded when it was replaced
-    after `keep_since`."""
-    bodies: dict[str, dict[str, Plan]] = {}
-    query = sa.select(plans.c.model, plans.c.state, plans.c.body).where(
-        plans.c.state.in_(("active", "preparing"))
+def serving(connection: sa.Connection, model: str, keep_since: datetime) -> ModelTraffic:
+    """What the gateways shall do. The production version before stays loaded when it was replaced after
+    `keep_since`."""
+    waiting = pending(connection, model)
+    return ModelTraffic(
+        model=model,
+        active=active(connection, model),
+        preparing=waiting.plan if waiting else None,
+        keep=tuple(name for name, ended in fallbacks(connection, model)[:1] if ended > keep_since),
     )
-    for row in connection.execute(query.order_by(plans.c.model)):
-        bodies.setdefault(row.model, {})[row.state] = msgspec.json.decode(row.body, type=Plan)
-    return [
-        ModelTraffic(
-            model=model,
-            active=found.get("active"),
-            preparing=found.get("preparing"),
-            keep=tuple(v for v, ended in fallbacks(connection, model)[:1] if ended > keep_since),
-        )
-        for model, found in bodies.items()
-    ]
 
 
 # --- rows ---------------------------------------------------------------------------------------------------
-
-
-def _plan_in(connection: sa.Connection, model: str, state: State) -> Plan | None:
-    query = sa.select(plans.c.body).where(plans.c.model == model, plans.c.state == state)
-    body = connection.execute(query).scalar_one_or_none()
-    return None if body is None else msgspec.json.decode(body, type=Plan)
 
 
 def _row(row: sa.Row[Any]) -> PlanRow:
