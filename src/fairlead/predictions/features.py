@@ -7,8 +7,9 @@
 
 One file or table may hold records of several contracts. Then its struct is their union by name: null where a
 contract lacks the feature. When types differ, int widens to float (also within lists) and everything else to
-string, where a list becomes its JSON. Names that differ only in case are one field, under the first spelling,
-because SQL would not tell them apart; within one contract the second gets a number (`Age`, `age_2`).
+string, where a list becomes its JSON and 7 may read `7` or `7.0`. Names that differ only in case are one
+field, under the first spelling, because SQL would not tell them apart; within one contract the second gets a
+number (`Age`, `age_2`).
 """
 
 from __future__ import annotations

@@ -155,6 +155,10 @@ class Ingest:
                 self._leases.subtract(file.path for file in taken.files)
                 self._remove_doomed()
 
+    def contract(self, contract_id: str | None) -> SchemaFrame | None:
+        """Names and types of that contract's features, when a record of it has been read."""
+        return self._contracts.get(contract_id or "")
+
     def flush(self) -> bool:
         """Brings everything that was read to Parquet; whether there was anything to do.
 

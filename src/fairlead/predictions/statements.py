@@ -83,9 +83,9 @@ def _examine(node: dict[str, Any], known: set[str], visible: set[str]) -> set[st
 
 def _parse(connection: duckdb.DuckDBPyConnection, text: str) -> Any:
     """The statement as DuckDB's own parser sees it."""
-    row = connection.execute("SELECT json_serialize_sql($1)", [text]).fetchone()
+    ((serialised,),) = connection.execute("SELECT json_serialize_sql($1)", [text]).fetchall()
     try:
-        tree = msgspec.json.decode(row[0] if row else b"")
+        tree = msgspec.json.decode(serialised)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidQuery("The statement is nested too deeply.", remedy=_READ_ONLY) from error
     if tree["error"]:

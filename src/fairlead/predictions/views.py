@@ -1,0 +1,203 @@
+"""The tables that SQL sees, as views over Parquet files and fresh rows.
+
+| table | one row is |
+|---|---|
+| `predictions` | one record of the log (see `record.py`), features as a struct over all models' contracts |
+| `outcome_events` | one outcome as it was reported |
+| `outcomes` | one effective outcome: a key's `value` or `text` (see `outcomes.py`) from how many `events` |
+| `predictions_with_outcomes` | a prediction and one effective outcome of it |
+| `labelled` | a prediction, with its label where one has come: `label` or `label_text`, `correct` |
+| `windows` | one minute, version, arm, role, source and latency bucket (see `windows.py`) |
+
+An outcome belongs to the prediction with its model, request id and row; one reported for a unit belongs to
+every prediction of that model for that unit. Shadow predictions share the request id of the answer that they
+shadow, and so its outcomes; `source` tells them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from fairlead.predictions.columns import OUTCOMES, PREDICTIONS, combine, with_features
+from fairlead.predictions.features import NO_FEATURES, from_names, unify
+from fairlead.predictions.ingest import Snapshot
+from fairlead.predictions.manifest import DataFile
+from fairlead.predictions.windows import WINDOWS, window_table
+
+__all__ = ["TABLES", "View", "views_for"]
+
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "predictions": (),
+    "outcome_events": (),
+    "windows": (),
+    "outcomes": ("outcome_events",),
+    "predictions_with_outcomes": ("predictions", "outcome_events", "outcomes"),
+    "labelled": ("predictions", "outcome_events", "outcomes"),
+}
+
+TABLES = tuple(_NEEDS)
+
+_SQL_TYPES = {
+    "double": "DOUBLE",
+    "int64": "BIGINT",
+    "bool": "BOOLEAN",
+    "string": "VARCHAR",
+    "list<item: double>": "DOUBLE[]",
+    "list<item: int64>": "BIGINT[]",
+}
+
+_KEY = "model, request_id, row, unit, metric"
+_ORDER = "received_at, mode <> 'set', \"at\", coalesce(value, 0), coalesce(text, '')"
+
+# The SQL of outcomes.effective: the first of repeated ids counts, then everything since the last set.
+_OUTCOMES = f"""
+WITH numbered AS (
+    SELECT *, row_number() OVER (PARTITION BY {_KEY}, outcome_id ORDER BY {_ORDER}) AS delivery
+    FROM outcome_events
+), counted AS (
+    SELECT *, row_number() OVER (PARTITION BY {_KEY} ORDER BY {_ORDER}) AS position
+    FROM numbered WHERE outcome_id IS NULL OR delivery = 1
+), placed AS (
+    SELECT *, coalesce(max(position) FILTER (mode = 'set') OVER (PARTITION BY {_KEY}), 0) AS last_set
+    FROM counted
+), folded AS (
+    SELECT {_KEY},
+        max(text) FILTER (position = last_set) AS text,
+        coalesce(max(value) FILTER (position = last_set), 0) AS start,
+        coalesce(fsum(value) FILTER (position > last_set), 0) AS added,
+        arg_max("at", position) AS "at",
+        max(received_at) AS received_at,
+        count(*) AS events
+    FROM placed GROUP BY ALL
+)
+SELECT {_KEY}, CASE WHEN text IS NULL THEN start + added END AS value, text, "at", received_at, events
+FROM folded
+"""
+
+_OUTCOME_COLUMNS = 'o.metric, o.value, o.text, o."at" AS outcome_at'
+_SAME_REQUEST = "p.model = o.model AND p.request_id = o.request_id AND p.row = o.row"
+_SAME_UNIT = "p.model = o.model AND p.unit = o.unit AND o.request_id IS NULL"
+_JOINED = f"""
+SELECT p.*, {_OUTCOME_COLUMNS} FROM predictions p JOIN outcomes o ON {_SAME_REQUEST}
+UNION ALL
+SELECT p.*, {_OUTCOME_COLUMNS} FROM predictions p JOIN outcomes o ON {_SAME_UNIT}
+"""
+
+_LABELLED = f"""
+WITH labels AS (SELECT * FROM outcomes WHERE metric = 'label'), joined AS (
+    SELECT p.*,
+        coalesce(r.value, CASE WHEN r.text IS NULL THEN u.value END) AS label,
+        coalesce(r.text, CASE WHEN r.value IS NULL THEN u.text END) AS label_text,
+        coalesce(r."at", u."at") AS label_at,
+        json_extract_string(p.prediction, '$') AS answered
+    FROM predictions p
+    LEFT JOIN labels r ON {_SAME_REQUEST.replace("o.", "r.")}
+    LEFT JOIN labels u ON {_SAME_UNIT.replace("o.", "u.")}
+)
+SELECT * EXCLUDE (answered), CASE
+    WHEN label_text IS NOT NULL THEN answered = label_text
+    WHEN answered IN ('true', 'false') THEN (answered = 'true')::INT = label
+    ELSE try_cast(answered AS DOUBLE) = label
+END AS correct FROM joined
+"""
+
+
+class View:
+    """The Arrow tables to register by name, and the views to create in order, as (name, SQL)."""
+
+    def __init__(self) -> None:
+        self.registered: dict[str, pa.Table] = {}
+        self.statements: list[tuple[str, str]] = []
+
+    def add_union(self, name: str, scans: Iterable[str], fresh: pa.Table, columns: Iterable[str]) -> None:
+        """A view of the given columns over scans of files and fresh rows."""
+        held = f"_fresh_{name}"
+        self.registered[held] = fresh
+        union = " UNION ALL BY NAME ".join([f"SELECT * FROM {held}", *scans])
+        listed = ", ".join(columns)
+        self.statements.append((name, f"SELECT {listed} FROM ({union})"))
+
+
+def views_for(snapshot: Snapshot, used: Iterable[str]) -> View:
+    """What must be registered and created so that the tables `used` can be read."""
+    needed = set(used)
+    for name in list(needed):
+        needed.update(_NEEDS[name])
+    view = View()
+    if "predictions" in needed:
+        _add_predictions(view, snapshot)
+    if "outcome_events" in needed:
+        fresh = snapshot.fresh.outcome_events()
+        view.add_union("outcome_events", _scans(snapshot, "outcomes"), fresh, _quoted(OUTCOMES))
+    if "windows" in needed:
+        tables = [window_table(table) for held in snapshot.fresh.predictions.values() for table in held]
+        fresh = pa.concat_tables([WINDOWS.empty_table(), *tables])
+        view.add_union("windows", _scans(snapshot, "windows"), fresh, _quoted(WINDOWS))
+    for name, sql in (
+        ("outcomes", _OUTCOMES),
+        ("predictions_with_outcomes", _JOINED),
+        ("labelled", _LABELLED),
+    ):
+        if name in needed:
+            view.statements.append((name, sql))
+    return view
+
+
+def _add_predictions(view: View, snapshot: Snapshot) -> None:
+    files = [file for file in snapshot.files if file.dataset == "predictions"]
+    tables = [table for held in snapshot.fresh.predictions.values() for table in held]
+    target = unify(
+        [
+            *(from_names(file.features) for file in files),
+            *(table.schema.field("features").type for table in tables),
+        ]
+    )
+    columns = _quoted(PREDICTIONS)
+    if target == NO_FEATURES:  # DuckDB has no struct without fields
+        columns = [column if column != '"features"' else "NULL AS features" for column in columns]
+        fresh = combine([_empty(NO_FEATURES), *tables]).drop_columns("features")
+    else:
+        fresh = with_features(combine([_empty(target), *tables]), target)
+    view.add_union("predictions", _prediction_scans(snapshot, files, target), fresh, columns)
+
+
+def _prediction_scans(snapshot: Snapshot, files: list[DataFile], target: pa.StructType) -> list[str]:
+    """One scan of all files that only lack features, and one for each type of those that differ."""
+    wanted = {field.name: str(field.type) for field in target}
+    plain: list[DataFile] = []
+    conflicting: dict[tuple[tuple[str, str], ...], list[DataFile]] = {}
+    for file in files:
+        if all(wanted.get(name) == kind for name, kind in file.features.items()):
+            plain.append(file)
+        else:
+            conflicting.setdefault(tuple(file.features.items()), []).append(file)
+    struct = ", ".join(f"{_quote(field.name)} {_SQL_TYPES[str(field.type)]}" for field in target)
+    scans = [f"SELECT * FROM {_read(snapshot, plain)}"] if plain else []
+    cast = f"SELECT * REPLACE (features::STRUCT({struct}) AS features)"
+    return [*scans, *(f"{cast} FROM {_read(snapshot, group)}" for group in conflicting.values())]
+
+
+def _scans(snapshot: Snapshot, dataset: str) -> list[str]:
+    files = [file for file in snapshot.files if file.dataset == dataset]
+    return [f"SELECT * FROM {_read(snapshot, files)}"] if files else []
+
+
+def _read(snapshot: Snapshot, files: list[DataFile]) -> str:
+    paths = ", ".join("'" + str(snapshot.root / file.path).replace("'", "''") + "'" for file in files)
+    return f"read_parquet([{paths}], union_by_name = true)"
+
+
+def _empty(features: pa.StructType) -> pa.Table:
+    return PREDICTIONS.set(
+        PREDICTIONS.get_field_index("features"), pa.field("features", features)
+    ).empty_table()
+
+
+def _quoted(schema: pa.Schema) -> list[str]:
+    return [_quote(name) for name in schema.names]
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
