@@ -27,7 +27,8 @@ from fairlead.errors import DataFolderInUse, FairleadError, PortInUse
 from fairlead.gateway.names import gateway_name
 from fairlead.process import RESOLVED
 from fairlead.serving.folder import DataFolder
-from fairlead.settings import Settings
+from fairlead.settings import Settings, load_settings
+from fairlead.telemetry.logs import configure_logs
 
 __all__ = ["Supervisor", "require_free_port", "run_up"]
 
@@ -310,3 +311,22 @@ def _wakeups() -> Iterator[_Signals]:
             signal.signal(number, handler)
         reader.close()
         writer.close()
+
+
+def main() -> int:
+    """`python -m fairlead.supervise`: gateways alone, with what a gateway needs and nothing else.
+
+    Settings come from the file and the environment; 1 when they are wrong or a port is taken.
+    """
+    try:
+        settings = load_settings()
+        configure_logs("gateways", level=settings.log_level, form=settings.log_format)
+        Supervisor(settings, roles=("gateway",)).run()
+    except FairleadError as error:
+        print(f"fairlead: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,19 +12,18 @@ __all__ = ["BY_ARM", "ArmFigures", "arm_figures", "wilson"]
 
 BY_ARM = """
 WITH judged AS (
-  SELECT p.arm, p.served_version AS version, p.cached, p.flags IS NOT NULL AS flagged,
-         p.prediction::INTEGER AS predicted,
-         (p.probabilities->>'$."1"')::DOUBLE AS probability,
-         o.value::DOUBLE AS label
-  FROM predictions p
-  LEFT JOIN outcomes o ON o.request_id = p.request_id AND o."row" = p."row" AND o.metric = 'label'
-  WHERE p.model = '{model}' AND p.generation = {generation} AND p.status = 'ok'
+  SELECT arm, served_version AS version, cached, flags IS NOT NULL AS flagged, label,
+         latency_ms,
+         prediction::INTEGER AS predicted, (probabilities->>'$."1"')::DOUBLE AS probability
+  FROM labelled
+  WHERE model = '{model}' AND generation = {generation} AND status = 'ok'
 )
 SELECT arm, version, count(*) AS n, count(label) AS labels, sum(cached::INTEGER) AS cached,
        sum(flagged::INTEGER) AS flagged, sum(predicted) AS positives,
        sum(CASE WHEN predicted = 1 AND label = 1 THEN 1 ELSE 0 END) AS hits,
        avg(power(probability - label, 2)) AS brier,
-       stddev_samp(power(probability - label, 2)) AS brier_deviation
+       stddev_samp(power(probability - label, 2)) AS brier_deviation,
+       quantile_cont(latency_ms, 0.5) AS p50, quantile_cont(latency_ms, 0.99) AS p99
 FROM judged GROUP BY arm, version ORDER BY arm
 """
 
@@ -46,6 +45,8 @@ class ArmFigures(msgspec.Struct, frozen=True, kw_only=True):
     hits: int
     brier: float
     brier_margin: float
+    p50_ms: float
+    p99_ms: float
 
     @property
     def precision(self) -> float:
@@ -70,6 +71,8 @@ def arm_figures(rows: Sequence[dict[str, Any]]) -> dict[str, ArmFigures]:
             hits=int(row["hits"] or 0),
             brier=float(row["brier"]) if row["brier"] is not None else math.nan,
             brier_margin=1.96 * deviation / math.sqrt(labels) if labels else math.inf,
+            p50_ms=float(row["p50"]),
+            p99_ms=float(row["p99"]),
         )
     return found
 

@@ -1,0 +1,336 @@
+"""The story, act by act. Every figure is computed from what the servers answered and logged; none is typed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import fairlead
+from fairlead.client.admin import Admin
+from fairlead.client.http import AsyncClient, Client
+from fairlead.demo.figures import BY_ARM, ArmFigures, arm_figures
+from fairlead.demo.screen import Screen
+from fairlead.demo.shop import HORIZON_DAYS, checkouts, load_purchases, period
+from fairlead.demo.traffic import Replay, replay, report_outcomes
+from fairlead.demo.training import (
+    BETTER,
+    BROKEN,
+    SIMPLE,
+    Recipe,
+    features_of,
+    train,
+    training_rows,
+    winback_contract,
+    winback_onnx,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Story"]
+
+MODEL = "buys-again"
+RANKING = "winback"
+_DATA = "cdnow-1997-01..08"
+
+
+class Story:
+    """What happens in the shop, told once from beginning to end against running servers."""
+
+    def __init__(self, screen: Screen, url: str, admin_url: str) -> None:
+        self.screen = screen
+        self.url = url
+        self.admin_url = admin_url
+        self.admin = Admin(admin_url)
+        self.sent = 0
+        self.answered = 0
+        self.failures = 0
+
+    def tell(self) -> None:
+        """All acts, in order."""
+        rows = self.the_data()
+        self.first_version(rows)
+        self.first_months(period(rows, "1997-10-01", "1997-12-01"))
+        self.canary(rows, period(rows, "1997-12-01", "1998-03-01"))
+        self.broken_version(rows, period(rows, "1998-03-01", "1998-05-01"))
+        self.ranking(rows)
+        self.what_is_left()
+
+    # --- acts -----------------------------------------------------------------------------------------------
+
+    def the_data(self) -> pd.DataFrame:
+        """Real purchases become checkouts with features and answers."""
+        self.screen.act("A shop's real purchases")
+        purchases = load_purchases()
+        rows = checkouts(purchases)
+        known = training_rows(rows)
+        self.screen.say(
+            f"CDNOW, {purchases['date'].min():%B %Y} to {purchases['date'].max():%B %Y}: "
+            f"{len(purchases):,} purchases of {purchases['customer'].nunique():,} customers, "
+            f"{len(rows):,} checkouts.\n"
+            f"At each checkout the shop asks: will this customer buy again within {HORIZON_DAYS} days? "
+            f"{100 * rows['bought_again'].mean():.1f} % did.\n"
+            f"Models learn from {len(known):,} checkouts up to {known['date'].max():%d %B %Y}; what follows is "
+            "replayed as live traffic, and each answer's truth is reported afterwards."
+        )
+        return rows
+
+    def first_version(self, rows: pd.DataFrame) -> None:
+        """From a fitted model to production."""
+        self.screen.act("From a fitted model to production")
+        model, table, answers = train(rows, SIMPLE)
+        self.screen.say(f"A {SIMPLE.estimator} on {', '.join(SIMPLE.features)} ({SIMPLE.note}).")
+        started = time.perf_counter()
+        self._register(model, SIMPLE, table, answers, set_production=True)
+        with Client(self.url) as client:
+            first = client.predict(MODEL, {"orders": 2, "days_since_first": 14}, unit="somebody")
+        seconds = time.perf_counter() - started
+        self.screen.holds(
+            f"converted, proven, registered, deployed and answering after {seconds:.1f} s "
+            f"(first answer {first.prediction!r} by {first.model_version})",
+            first.model_version == SIMPLE.version,
+        )
+
+    def first_months(self, rows: pd.DataFrame) -> None:
+        """v1 alone in production."""
+        self.screen.act(f"{SIMPLE.version} answers {_months(rows)}")
+        self._live(rows, SIMPLE.features)
+        figures = self._figures()
+        self.screen.arms(list(figures.values()))
+        self._check_log(figures)
+
+    def canary(self, rows: pd.DataFrame, live: pd.DataFrame) -> None:
+        """A better version on a 10 % canary, compared and promoted."""
+        self.screen.act(f"{BETTER.version} as a 10 % canary in {_months(live)}")
+        model, table, answers = train(rows, BETTER)
+        self.screen.say(f"A {BETTER.estimator} that {BETTER.note}.")
+        self._register(model, BETTER, table, answers)
+        deployed = self.admin.deploy(MODEL, BETTER.version, weight=10)
+        self.screen.holds(
+            f"deployed at 10 %: {len(deployed.confirmed)} gateways had loaded and warmed it and confirmed "
+            f"generation {deployed.generation} after {deployed.took_ms:.0f} ms",
+            not deployed.unconfirmed,
+        )
+        self._live(live, BETTER.features)
+        figures = self._figures()
+        self.screen.arms(list(figures.values()))
+        self._check_log(figures)
+        canary, control = figures["canary"], figures["control"]
+        self._verdict(canary, control)
+        promoted = self.admin.promote(MODEL)
+        self.screen.holds(
+            f"{BETTER.version} promoted to 100 %, confirmed after {promoted.took_ms:.0f} ms",
+            not promoted.unconfirmed and promoted.weights == {BETTER.version: 100.0},
+        )
+
+    def broken_version(self, rows: pd.DataFrame, live: pd.DataFrame) -> None:
+        """A unit mistake at 5 %: seen in the numbers, and rolled back while callers keep asking."""
+        self.screen.act(f"{BROKEN.version} is broken, and gets 5 % of {_months(live)}")
+        model, table, answers = train(rows, BROKEN)
+        accuracy = 100 * float(model.score(table, answers))
+        self.screen.say(
+            f"{BROKEN.note.capitalize()}. In the notebook all looks well: {accuracy:.1f} % accuracy."
+        )
+        self._register(model, BROKEN, table, answers)
+        deployed = self.admin.deploy(MODEL, BROKEN.version, weight=5)
+        self.screen.holds(f"deployed at 5 %, generation {deployed.generation}", not deployed.unconfirmed)
+        half = len(live) // 2
+        self._live(live.iloc[:half].reset_index(drop=True), BETTER.features)
+        figures = self._figures()
+        self.screen.arms(list(figures.values()))
+        canary, control = figures["canary"], figures["control"]
+        self.screen.holds(
+            f"the contract saw it: {_share(canary.flagged, canary.rows)} of {BROKEN.version}'s answers are "
+            f"flagged against {_share(control.flagged, control.rows)} of {control.version}'s",
+            canary.flagged / canary.rows > 2 * control.flagged / control.rows,
+        )
+        self.screen.holds(
+            f"the predictions show it: {_share(canary.positives, canary.rows)} are said to come back "
+            f"against {_share(control.positives, control.rows)}; the Brier score is "
+            f"{canary.brier:.3f} against {control.brier:.3f}",
+            canary.brier - canary.brier_margin > control.brier + control.brier_margin,
+        )
+        asyncio.run(self._rollback_under_load(live.iloc[half:].reset_index(drop=True)))
+
+    def ranking(self, rows: pd.DataFrame) -> None:
+        """A second model whose answer is a list."""
+        self.screen.act("A ranking: whom to write to today?")
+        onnx, customers = winback_onnx(rows)
+        fairlead.register(
+            onnx,
+            RANKING,
+            "v1",
+            contract=winback_contract(customers),
+            training_data=_DATA,
+            tags={"kind": "ranking"},
+            set_production=True,
+            admin_url=self.admin_url,
+        )
+        days = [274, 304, 335, 366, 397, 425]
+        hits, base, shown = self._winback(rows, days)
+        self.screen.say(
+            f"Of {len(customers):,} customers the ten with the highest expected value, e.g. "
+            + ", ".join(f"{entry['id']} ({entry['score']:.0f} $)" for entry in shown[:3])
+            + "."
+        )
+        self.screen.holds(
+            f"asked on {len(days)} days: {100 * hits:.0f} % of the ten bought within {HORIZON_DAYS} days, "
+            f"against {100 * base:.1f} % of all customers",
+            hits > base,
+        )
+        told = self.admin.sql(
+            "SELECT count(*) AS answers, avg(value) AS hits FROM predictions_with_outcomes "
+            f"WHERE model = '{RANKING}' AND metric = 'hits_at_10'"
+        )[0]
+        self.screen.holds(
+            f"the log joins {told['answers']} rankings with their outcome: {told['hits']:.1f} of 10 on average",
+            abs(told["hits"] / 10 - hits) < 1e-9,
+        )
+
+    def what_is_left(self) -> None:
+        """The books: nothing lost, and what this history can and cannot show."""
+        self.screen.act("The books")
+        counted = self.admin.sql(
+            f"SELECT count(*) AS n, count(DISTINCT prediction_id) AS ids FROM predictions "
+            f"WHERE model = '{MODEL}' AND use_case = 'checkout' AND status = 'ok'"
+        )[0]
+        self.screen.holds(
+            f"{self.sent:,} requests sent, {self.answered:,} answered, {self.failures} failed",
+            self.failures == 0,
+        )
+        self.screen.holds(
+            f"{counted['n']:,} records in the log, {counted['ids']:,} distinct",
+            counted["n"] == counted["ids"] == self.answered,
+        )
+        when = self.admin.production_at(MODEL)
+        self.screen.holds(f"in production now: {when}", when == BETTER.version)
+        self.screen.say(
+            "\nWhat this shows: prediction quality on the same period, arm by arm, and what the servers did.\n"
+            "What it cannot show: these customers never saw an arm's decision, so what they did does not\n"
+            "depend on it. This compares predictions; it is no A/B test that was won."
+        )
+
+    # --- what acts share ------------------------------------------------------------------------------------
+
+    def _register(
+        self, model: Any, recipe: Recipe, table: pd.DataFrame, answers: Any, *, set_production: bool = False
+    ) -> None:
+        started = time.perf_counter()
+        version = fairlead.register(
+            model,
+            MODEL,
+            recipe.version,
+            reference=table,
+            metrics={"accuracy": float(model.score(table, answers)), "rows": float(len(table))},
+            tags={"estimator": recipe.estimator},
+            training_data=_DATA,
+            set_production=set_production,
+            admin_url=self.admin_url,
+        )
+        proof = version.proof or {}
+        self.screen.holds(
+            f"{recipe.version} registered in {time.perf_counter() - started:.1f} s: ONNX agrees with scikit-learn on all "
+            f"{proof.get('rows', 0):,} reference rows (largest difference {proof.get('max_difference', 1.0):.1e})",
+            proof.get("share_off") == 0.0,
+        )
+
+    def _live(self, rows: pd.DataFrame, features: tuple[str, ...]) -> None:
+        with self.screen.progress("checkouts", len(rows)) as bar:
+            task = bar.task_ids[0]
+            done = asyncio.run(
+                replay(
+                    self.url, MODEL, rows, features, on_answer=lambda count: bar.update(task, completed=count)
+                )
+            )
+        self._book(done)
+        told = asyncio.run(report_outcomes(self.url, MODEL, rows, done))
+        self.screen.say(
+            f"  {done.requests:,} checkouts in {done.seconds:.1f} s ({done.requests / done.seconds:,.0f} a second from "
+            f"one Python client), {told:,} outcomes reported."
+        )
+
+    def _book(self, done: Replay) -> None:
+        self.sent += done.requests
+        self.answered += len(done.answered)
+        self.failures += sum(done.failures.values())
+
+    def _figures(self) -> dict[str, ArmFigures]:
+        generation = self.admin.traffic_of(MODEL).generation
+        return arm_figures(self.admin.sql(BY_ARM.format(model=MODEL, generation=generation)))
+
+    def _check_log(self, figures: dict[str, ArmFigures]) -> None:
+        rows = sum(arm.rows for arm in figures.values())
+        labels = sum(arm.labels for arm in figures.values())
+        self.screen.holds(
+            f"every answer is in the log, and its outcome found it ({labels:,} of {rows:,})",
+            rows - labels <= 1,
+        )
+
+    def _verdict(self, canary: ArmFigures, control: ArmFigures) -> None:
+        better = canary.brier + canary.brier_margin < control.brier - control.brier_margin
+        self.screen.holds(
+            f"{canary.version} predicts better than {control.version} on customers enrolled at the same time: Brier "
+            f"{canary.brier:.4f} against {control.brier:.4f}, and the intervals do not overlap",
+            better,
+        )
+        self.screen.say(
+            f"  Of those predicted to come back, {100 * canary.precision:.1f} % did (control {100 * control.precision:.1f} %); "
+            f"with {canary.positives} and {control.positives} of them that alone would not decide."
+        )
+
+    async def _rollback_under_load(self, rows: pd.DataFrame) -> None:
+        """Rolls back while checkouts keep coming, and looks at every answer around that moment."""
+        stop = asyncio.Event()
+        calling = asyncio.create_task(replay(self.url, MODEL, rows, BETTER.features, stop=stop))
+        await asyncio.sleep(0.5)
+        back = await asyncio.to_thread(self.admin.rollback, MODEL)
+        confirmed_at = time.perf_counter()
+        await asyncio.sleep(0.5)
+        stop.set()
+        done = await calling
+        self._book(done)
+        after = [each for each in done.answered if each.sent_at > confirmed_at]
+        late = [each for each in after if each.version == BROKEN.version]
+        self.screen.holds(
+            f"rolled back under load: {len(back.confirmed)} gateways confirmed after {back.took_ms:.0f} ms",
+            not back.unconfirmed,
+        )
+        self.screen.holds(
+            f"{len(after):,} requests sent afterwards, {len(late)} answered by {BROKEN.version}; "
+            f"{sum(done.failures.values())} of {done.requests:,} requests failed",
+            bool(after) and not late and not done.failures,
+        )
+
+    def _winback(self, rows: pd.DataFrame, days: list[int]) -> tuple[float, float, list[dict[str, Any]]]:
+        return asyncio.run(self._ask_winback(rows, days))
+
+    async def _ask_winback(
+        self, rows: pd.DataFrame, days: list[int]
+    ) -> tuple[float, float, list[dict[str, Any]]]:
+        import pandas as pd
+
+        customers = rows["customer"].nunique()
+        hits, base, shown = [], [], []
+        async with AsyncClient(self.url) as client:
+            for day in days:
+                answer = await client.predict(RANKING, {"day": float(day)}, unit=f"campaign-{day}")
+                today = pd.Timestamp("1997-01-01") + pd.Timedelta(days=day)
+                window = rows[
+                    (rows["date"] > today) & (rows["date"] <= today + pd.Timedelta(days=HORIZON_DAYS))
+                ]
+                buyers = set(window["customer"])
+                found = sum(entry["id"] in buyers for entry in answer.prediction)
+                await client.outcome(answer.request_id, "hits_at_10", found, model=RANKING)
+                hits.append(found / len(answer.prediction))
+                base.append(len(buyers) / customers)
+                shown = shown or answer.prediction
+        return sum(hits) / len(hits), sum(base) / len(base), shown
+
+
+def _months(rows: pd.DataFrame) -> str:
+    return f"{rows['date'].min():%B %Y} to {rows['date'].max():%B %Y}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} %"
