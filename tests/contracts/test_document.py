@@ -39,7 +39,9 @@ MINIMAL = '[output]\nkind = "number"\n\n[[inputs]]\nname = "a"\ntype = "float"\n
 
 # Any text that UTF-8 can carry: quotes, backslashes, control characters, DEL, other planes.
 _TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
-_NAMES = _TEXTS.filter(lambda name: bool(name) and name == name.strip())
+_NAMES = _TEXTS.filter(
+    lambda name: bool(name) and name == name.strip() and not any(c in '"\\' or c < " " for c in name)
+)
 _FLOATS = st.floats(allow_nan=False, allow_infinity=False).map(lambda value: value + 0.0)
 _OF_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "float": _FLOATS,

@@ -136,7 +136,9 @@ def test_equal_samples_give_the_same_contract_id() -> None:
 
 
 _COLUMNS = st.dictionaries(
-    st.text(min_size=1, max_size=8).filter(lambda name: name == name.strip() and name.isprintable()),
+    st.text(min_size=1, max_size=8).filter(
+        lambda name: name == name.strip() and name.isprintable() and not set(name) & set('"\\')
+    ),
     st.one_of(
         st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=3, max_size=3),
         st.lists(st.integers(-(2**63), 2**63 - 1), min_size=3, max_size=3),

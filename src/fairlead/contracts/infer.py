@@ -51,9 +51,8 @@ def split_target(
     `target` names a column or holds one answer per row, as in `infer_contract`.
     """
     if isinstance(target, str):
-        whole = read_table(sample)
-        features = whole.without(target) if columns is None else whole.select(columns)
-        return features, whole.column(target)
+        whole = read_table(sample, columns=None if columns is None else [*columns, target])
+        return whole.without(target), whole.column(target)
     table = read_table(sample, columns=columns)
     answers = None if target is None else _answers(target)
     if answers is not None and len(answers.values) != table.rows:
