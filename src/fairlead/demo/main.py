@@ -1,4 +1,4 @@
-"""`fairlead demo`: starts a whole Fairlead on free ports and an empty folder, and tells the story against it."""
+"""`fairlead demo`: starts a whole Fairlead on free ports and an empty folder, and tells the story on it."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Screen:
     def arms(
         self, figures: Sequence[ArmFigures], latency: dict[str, tuple[float | None, float | None]]
     ) -> None:
-        """One row per arm: its share of the work, quality against the known outcomes, latency, cache, flags."""
+        """One row per arm: its share of the work, quality against known outcomes, latency, cache, flags."""
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for name in ("arm", "version"):
             table.add_column(name)
@@ -76,7 +76,7 @@ class Screen:
                 arm.version,
                 f"{arm.rows:,}",
                 f"{_percent(arm.positives, arm.rows)}",
-                f"{100 * arm.precision:.1f} % ({100 * low:.0f}–{100 * high:.0f})" if arm.positives else "–",
+                _interval(arm.precision, low, high) if arm.positives else "–",
                 "–" if math.isnan(arm.brier) else f"{arm.brier:.4f} ± {arm.brier_margin:.4f}",
                 _percent(arm.flagged, arm.rows),
                 _percent(arm.cached, arm.rows),
@@ -88,3 +88,7 @@ class Screen:
 
 def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "–"
+
+
+def _interval(share: float, low: float, high: float) -> str:
+    return f"{100 * share:.1f} % ({100 * low:.0f}–{100 * high:.0f})"

@@ -1,4 +1,4 @@
-"""The story, act by act. Every figure is computed from what the servers answered and logged; none is typed."""
+"""The story, act by act. Every figure is computed from what the servers answered and logged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from fairlead.demo.training import (
     BROKEN,
     SIMPLE,
     Recipe,
-    features_of,
     train,
     training_rows,
     winback_contract,
@@ -71,8 +70,8 @@ class Story:
             f"{len(rows):,} checkouts.\n"
             f"At each checkout the shop asks: will this customer buy again within {HORIZON_DAYS} days? "
             f"{100 * rows['bought_again'].mean():.1f} % did.\n"
-            f"Models learn from {len(known):,} checkouts up to {known['date'].max():%d %B %Y}; what follows is "
-            "replayed as live traffic, and each answer's truth is reported afterwards."
+            f"Models learn from {len(known):,} checkouts up to {known['date'].max():%d %B %Y}; what "
+            "follows is replayed as live traffic, and each answer's truth is reported afterwards."
         )
         return rows
 
@@ -184,7 +183,7 @@ class Story:
             f"WHERE model = '{RANKING}' AND metric = 'hits_at_10'"
         )[0]
         self.screen.holds(
-            f"the log joins {told['answers']} rankings with their outcome: {told['hits']:.1f} of 10 on average",
+            f"the log joins {told['answers']} rankings with their outcome: {told['hits']:.1f} of 10 in the mean",
             abs(told["hits"] / 10 - hits) < 1e-9,
         )
 
@@ -206,9 +205,9 @@ class Story:
         when = self.admin.production_at(MODEL)
         self.screen.holds(f"in production now: {when}", when == BETTER.version)
         self.screen.say(
-            "\nWhat this shows: prediction quality on the same period, arm by arm, and what the servers did.\n"
-            "What it cannot show: these customers never saw an arm's decision, so what they did does not\n"
-            "depend on it. This compares predictions; it is no A/B test that was won."
+            "\nWhat this shows: prediction quality on the same period, arm by arm, and what the servers\n"
+            "did. What it cannot show: these customers never saw an arm's decision, so what they did\n"
+            "does not depend on it. This compares predictions; it is no A/B test that was won."
         )
 
     # --- what acts share ------------------------------------------------------------------------------------
@@ -230,8 +229,9 @@ class Story:
         )
         proof = version.proof or {}
         self.screen.holds(
-            f"{recipe.version} registered in {time.perf_counter() - started:.1f} s: ONNX agrees with scikit-learn on all "
-            f"{proof.get('rows', 0):,} reference rows (largest difference {proof.get('max_difference', 1.0):.1e})",
+            f"{recipe.version} registered in {time.perf_counter() - started:.1f} s: ONNX agrees with "
+            f"scikit-learn on all {proof.get('rows', 0):,} reference rows "
+            f"(largest difference {proof.get('max_difference', 1.0):.1e})",
             proof.get("share_off") == 0.0,
         )
 
@@ -246,8 +246,8 @@ class Story:
         self._book(done)
         told = asyncio.run(report_outcomes(self.url, MODEL, rows, done))
         self.screen.say(
-            f"  {done.requests:,} checkouts in {done.seconds:.1f} s ({done.requests / done.seconds:,.0f} a second from "
-            f"one Python client), {told:,} outcomes reported."
+            f"  {done.requests:,} checkouts in {done.seconds:.1f} s ({done.requests / done.seconds:,.0f} a "
+            f"second from one Python client), {told:,} outcomes reported."
         )
 
     def _book(self, done: Replay) -> None:
@@ -270,13 +270,13 @@ class Story:
     def _verdict(self, canary: ArmFigures, control: ArmFigures) -> None:
         better = canary.brier + canary.brier_margin < control.brier - control.brier_margin
         self.screen.holds(
-            f"{canary.version} predicts better than {control.version} on customers enrolled at the same time: Brier "
-            f"{canary.brier:.4f} against {control.brier:.4f}, and the intervals do not overlap",
+            f"{canary.version} predicts better than {control.version} on customers enrolled at the same time: "
+            f"Brier {canary.brier:.4f} against {control.brier:.4f}, and the intervals do not overlap",
             better,
         )
         self.screen.say(
-            f"  Of those predicted to come back, {100 * canary.precision:.1f} % did (control {100 * control.precision:.1f} %); "
-            f"with {canary.positives} and {control.positives} of them that alone would not decide."
+            f"  Of those predicted to come back, {100 * canary.precision:.1f} % did "
+            f"(control {100 * control.precision:.1f} %), with {canary.positives} and {control.positives} of them."
         )
 
     async def _rollback_under_load(self, rows: pd.DataFrame) -> None:
