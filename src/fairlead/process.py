@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
 
                 run_control(settings)
             case "ingest":
-                from fairlead.predictions.ingest import run_ingest
+                from fairlead.predictions.server import run_ingest
 
                 run_ingest(settings)
             case _:

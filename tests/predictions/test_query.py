@@ -163,7 +163,7 @@ def test_a_query_that_cannot_be_answered_says_why(log: Log, sql: str) -> None:
 
 def test_a_query_beyond_the_time_limit_is_interrupted(log: Log) -> None:
     hasty = Queries(log.ingest, seconds=0.2)
-    with pytest.raises(DeadlineExceeded, match=r"0\.2 s"):
+    with pytest.raises(DeadlineExceeded, match=r"after 0\.2 s"):
         hasty.sql("SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range + b.range = 7")
     with pytest.raises(DeadlineExceeded):
         hasty.sql("FROM range(1000000000000)")

@@ -52,6 +52,7 @@ class Queries:
         self._threads = threads
         self._lock = threading.Lock()
         self._database: duckdb.DuckDBPyConnection | None = None
+        self._running: set[duckdb.DuckDBPyConnection] = set()
 
     def sql(self, sql: str, params: Parameters = (), *, limit: int | None = None) -> Rows:
         """The answer to one statement from a person over the tables of `views.py`, up to `limit` rows.
@@ -87,6 +88,12 @@ class Queries:
         records = [record for table in tables for record in table.to_pylist()]
         records.sort(key=lambda record: (record["row"], record["at"], record["prediction_id"]))
         return [self._readable(record) for record in records]
+
+    def interrupt(self) -> None:
+        """Stops the queries that are running; each raises `DeadlineExceeded`."""
+        with self._lock:
+            for cursor in self._running:
+                _interrupt(cursor)
 
     def _readable(self, record: dict[str, Any]) -> dict[str, Any]:
         schema = self.ingest.contract(record["contract_id"])
@@ -130,9 +137,12 @@ class Queries:
             if self._database is None:
                 self._database = self._open()
             cursor = self._database.cursor()
+            self._running.add(cursor)
         try:
             yield cursor
         finally:
+            with self._lock:
+                self._running.discard(cursor)
             cursor.close()
 
     def _open(self) -> duckdb.DuckDBPyConnection:
@@ -160,7 +170,7 @@ class Queries:
         match error:
             case duckdb.InterruptException():
                 return DeadlineExceeded(
-                    f"The query took longer than {self._seconds:g} s.",
+                    f"The query was stopped, at the latest after {self._seconds:g} s.",
                     remedy='Ask for less: a time range ("at" > …), one model, fewer columns.',
                 )
             case duckdb.OutOfMemoryException():

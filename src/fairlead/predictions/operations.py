@@ -1,0 +1,164 @@
+"""What the ingest process can be asked: each operation's name, arguments and answer.
+
+| operation | arguments | answer |
+|---|---|---|
+| `sql` | `sql`, `params`, `limit` | `columns` (name, type), `rows` (objects), `truncated`, `seconds` |
+| `find` | `request_id` | the records of the request; [] when unknown |
+| `windows` | `model`, `since`, `until`, `step` | a `Window` per step, version, arm, role, source |
+| `version_metrics` | `model`, `version`, `window_seconds`, `source` | a `Window` |
+| `outcomes` | `model`, `since`, `until`, `source` | an `OutcomeSummary` per version and arm |
+| `status` | | a `Status` |
+| `flush` | | `flushed`: whether there was anything to bring to Parquet |
+
+Times are ISO 8601 text or Unix seconds; answers are JSON. No answer exceeds 10,000 rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+import msgspec
+import pyarrow as pa  # type: ignore[import-untyped]
+from msgspec import Meta
+
+from fairlead.errors import MalformedRequest
+from fairlead.predictions.query import Queries
+from fairlead.predictions.record import Source
+from fairlead.predictions.summaries import Summaries
+
+__all__ = ["MAX_ROWS", "Operations"]
+
+MAX_ROWS = 10_000
+
+_Time = Annotated[datetime, Meta(tz=True)]
+
+
+class _Arguments(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """An operation without arguments."""
+
+
+class _Sql(_Arguments):
+    sql: str
+    params: list[Any] | dict[str, Any] = []
+    limit: Annotated[int, Meta(ge=1, le=MAX_ROWS)] = MAX_ROWS
+
+
+class _Find(_Arguments):
+    request_id: str
+
+
+class _Windows(_Arguments):
+    model: str
+    since: _Time
+    until: _Time
+    step: int = 60
+
+
+class _VersionMetrics(_Arguments):
+    model: str
+    version: str
+    window_seconds: Annotated[float, Meta(gt=0)]
+    source: Source = "online"
+
+
+class _Outcomes(_Arguments):
+    model: str
+    since: _Time
+    until: _Time
+    source: Source = "online"
+
+
+class Operations:
+    """The operations over one log; `answer` may be called from any thread."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self._summaries = Summaries(queries)
+        self._known: dict[str, tuple[type[_Arguments], Callable[[Any], Any]]] = {
+            "sql": (_Sql, self._sql),
+            "find": (_Find, lambda asked: queries.find(asked.request_id)),
+            "windows": (
+                _Windows,
+                lambda asked: self._summaries.windows(asked.model, asked.since, asked.until, asked.step),
+            ),
+            "version_metrics": (_VersionMetrics, self._version_metrics),
+            "outcomes": (
+                _Outcomes,
+                lambda asked: self._summaries.outcomes(
+                    asked.model, asked.since, asked.until, source=asked.source
+                ),
+            ),
+            "status": (_Arguments, lambda _: queries.ingest.status()),
+            "flush": (_Arguments, self._flush),
+        }
+
+    def answer(self, operation: str, arguments: dict[str, Any]) -> bytes:
+        """The answer as JSON. Raises the errors of the operation, `MalformedRequest` for wrong arguments."""
+        if operation not in self._known:
+            raise MalformedRequest(
+                f"There is no operation {operation!r}.", remedy=f"There are {', '.join(self._known)}."
+            )
+        shape, work = self._known[operation]
+        try:
+            asked = msgspec.convert(arguments, shape, strict=False)
+        except msgspec.ValidationError as error:
+            raise MalformedRequest(
+                f"Arguments of {operation}: {error}.", remedy=f"It takes {_names(shape)}."
+            ) from error
+        return msgspec.json.encode(work(asked), enc_hook=str)
+
+    def _sql(self, asked: _Sql) -> dict[str, Any]:
+        began = time.perf_counter()
+        table, truncated = self._queries.sql(asked.sql, asked.params, limit=asked.limit)
+        table = table.rename_columns(_distinct(table.column_names))
+        return {
+            "columns": [{"name": field.name, "type": str(field.type)} for field in table.schema],
+            "rows": _plain_rows(table),
+            "truncated": truncated,
+            "seconds": round(time.perf_counter() - began, 6),
+        }
+
+    def _version_metrics(self, asked: _VersionMetrics) -> Any:
+        return self._summaries.version_metrics(
+            asked.model, asked.version, asked.window_seconds, now=datetime.now(UTC), source=asked.source
+        )
+
+    def _flush(self, _: _Arguments) -> dict[str, bool]:
+        self._queries.ingest.catch_up()
+        return {"flushed": self._queries.ingest.flush()}
+
+
+def _names(shape: type[_Arguments]) -> str:
+    return ", ".join(shape.__struct_fields__) or "none"
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, numbered where one occurs again: rows are objects and must not lose a column."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return found if len(set(found)) == len(found) else [f"{name}_{i}" for i, name in enumerate(names)]
+
+
+def _plain_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows as objects, with decimals (sums of integers are such) as numbers."""
+    rows: list[dict[str, Any]] = table.to_pylist()
+    decimals = [field.name for field in table.schema if pa.types.is_decimal(field.type)]
+    for row in rows:
+        for name in decimals:
+            row[name] = _number(row[name])
+    return rows
+
+
+def _number(value: Decimal | None) -> int | float | None:
+    if value is None:
+        return None
+    whole = int(value)
+    return whole if whole == value and abs(whole) < 2**63 else float(value)
