@@ -59,6 +59,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = False
 
     max_body_bytes: Annotated[_Count, Meta(description="Largest request body that is read.")] = 10 * 2**20
+    max_artifact_bytes: Annotated[
+        _Count, Meta(description="Largest file of a version that control takes.")
+    ] = 8 * 2**30
     max_header_bytes: Annotated[_Count, Meta(description="Largest request head that is read.")] = 32 * 2**10
     max_connections: Annotated[_Count, Meta(description="Open connections per gateway worker.")] = 4_096
     idle_seconds: Annotated[

@@ -1,0 +1,86 @@
+"""The admin API: every route, put together.
+
+Under `/api/v1` each noun has a file of its own. All routes translate and nothing else: what they do is done
+by `registry`, `rollouts` and ingest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from fairlead import __version__
+from fairlead.admin.blobs import blob_routes
+from fairlead.admin.models import model_routes
+from fairlead.admin.predictions import prediction_routes
+from fairlead.admin.problems import Edge, refuse_as_problems
+from fairlead.admin.sampler import Sampler
+from fairlead.admin.status import health_routes, status_routes
+from fairlead.admin.traffic import traffic_routes
+from fairlead.admin.versions import version_routes
+from fairlead.admin.wire import Json, describe
+from fairlead.predictions.ask import IngestClient
+from fairlead.registry.registry import Registry
+from fairlead.rollouts.traffic import Traffic
+from fairlead.serving.folder import DataFolder
+from fairlead.settings import Settings
+from fairlead.stores.database import Database
+
+__all__ = ["create_app"]
+
+_PREFIX = "/api/v1"
+_TAGS = [
+    {"name": "models", "description": "Models, aliases, stages, settings, contracts, audit."},
+    {"name": "versions", "description": "Versions and their files."},
+    {"name": "traffic", "description": "Who gets what, and the commands that change it."},
+    {"name": "predictions", "description": "The prediction log and what became of predictions."},
+    {"name": "status", "description": "What goes on now."},
+]
+
+
+def create_app(
+    settings: Settings,
+    database: Database,
+    registry: Registry,
+    traffic: Traffic,
+    ingest: IngestClient,
+    folder: DataFolder,
+) -> FastAPI:
+    """The admin API as an ASGI application. It opens nothing: what it is given must be there."""
+    sampler = Sampler(folder.counters)
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        sampler.start()
+        yield
+        sampler.stop()
+
+    app = FastAPI(
+        title="Fairlead admin API",
+        version=__version__,
+        description="Registry, traffic and prediction log. Errors are RFC 9457 problem documents.",
+        openapi_tags=_TAGS,
+        default_response_class=Json,
+        generate_unique_id_function=lambda route: route.name,
+        redoc_url=None,
+        lifespan=life,
+    )
+    routes = APIRouter(prefix=_PREFIX)
+    routes.include_router(model_routes(registry))
+    routes.include_router(version_routes(registry, traffic, settings, folder.run))
+    routes.include_router(blob_routes(registry.blobs, folder.run))
+    routes.include_router(traffic_routes(traffic))
+    routes.include_router(prediction_routes(ingest, registry))
+    routes.include_router(status_routes(database, sampler, ingest))
+    app.include_router(routes)
+    app.include_router(health_routes(database))
+    refuse_as_problems(app)
+    app.add_middleware(
+        Edge,
+        largest=settings.max_body_bytes,
+        large_paths=(f"{_PREFIX}/blobs/", settings.max_artifact_bytes),
+    )
+    describe(app)
+    return app

@@ -1,0 +1,144 @@
+"""The prediction log, asked through ingest: SQL, records, windows, outcomes."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Body, Query
+
+from fairlead.admin.moments import in_utc
+from fairlead.admin.problems import refusals
+from fairlead.admin.schemas import LogRows, OutcomeView, Sql, WindowView
+from fairlead.admin.wire import WIRE, StrictRoute
+from fairlead.errors import (
+    DeadlineExceeded,
+    InvalidQuery,
+    MalformedRequest,
+    ModelNotFound,
+    RecordNotFound,
+    StoreUnavailable,
+    VersionNotFound,
+)
+from fairlead.predictions.ask import IngestClient
+from fairlead.registry.lookup import require_model
+from fairlead.registry.registry import Registry
+
+__all__ = ["prediction_routes", "seconds_of"]
+
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_SPAN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_LOG = (StoreUnavailable, DeadlineExceeded)
+
+_Since = Annotated[datetime | None, Query(description="Beginning, with its time zone.")]
+_Until = Annotated[datetime | None, Query(description="End, with its time zone; now when it is left out.")]
+
+
+def prediction_routes(ingest: IngestClient, registry: Registry) -> APIRouter:
+    """The routes that read the prediction log. `StoreUnavailable` while ingest is away."""
+    routes = APIRouter(tags=["predictions"], route_class=StrictRoute)
+
+    @routes.post(
+        "/predictions/sql", summary="Query the prediction log", responses=refusals(InvalidQuery, *_LOG)
+    )
+    def query(body: Annotated[Sql, WIRE, Body()]) -> Annotated[LogRows, WIRE]:
+        """One SELECT in DuckDB's SQL over `predictions` and `outcomes`; it can read nothing else."""
+        answer = ingest.call("sql", sql=body.sql, limit=body.limit)
+        names = [column["name"] for column in answer["columns"]]
+        return LogRows(
+            columns=names,
+            types=[column["type"] for column in answer["columns"]],
+            rows=[[row[name] for name in names] for row in answer["rows"]],
+            truncated=answer["truncated"],
+        )
+
+    @routes.get(
+        "/predictions/{request_id}",
+        summary="The records of a request",
+        responses=refusals(RecordNotFound, *_LOG),
+    )
+    def find_record(request_id: str) -> list[dict[str, Any]]:
+        """One record per row of the request, with the features as the model got them."""
+        records: list[dict[str, Any]] = ingest.call("find", request_id=request_id)
+        if not records:
+            raise RecordNotFound(
+                f"There is no record of request {request_id!r}.",
+                remedy="Requests that were shed have none, and an answer is in the log within 2 s.",
+            )
+        return records
+
+    @routes.get(
+        "/models/{model}/windows",
+        summary="How versions did, step by step",
+        responses=refusals(ModelNotFound, InvalidQuery, *_LOG),
+    )
+    def list_windows(
+        model: str,
+        since: _Since = None,
+        until: _Until = None,
+        step: Annotated[int, Query(ge=60, le=7 * 86_400, description="Seconds, in whole minutes.")] = 60,
+    ) -> list[Annotated[WindowView, WIRE]]:
+        """Counts, rates and latencies per step, version, arm and source; of the last hour by default."""
+        _require(registry, model)
+        begin, end = _period(since, until, timedelta(hours=1))
+        found = ingest.call("windows", model=model, since=begin, until=end, step=step)
+        return msgspec.convert(found, list[WindowView], strict=False)
+
+    @routes.get(
+        "/models/{model}/versions/{version}/metrics",
+        summary="How a version has answered lately",
+        responses=refusals(ModelNotFound, VersionNotFound, *_LOG),
+    )
+    def get_metrics(
+        model: str,
+        version: str,
+        window: Annotated[
+            str, Query(pattern=f"^{_SPAN.pattern}$", description="How far back, as in 15m, 24h or 7d.")
+        ] = "24h",
+    ) -> Annotated[WindowView, WIRE]:
+        """Counts, rates and latencies over the window, over all arms of the version."""
+        name = registry.resolve(model, version)
+        found = ingest.call("version_metrics", model=model, version=name, window_seconds=seconds_of(window))
+        return msgspec.convert(found, WindowView, strict=False)
+
+    @routes.get(
+        "/models/{model}/outcomes/summary",
+        summary="What became of predictions",
+        responses=refusals(ModelNotFound, *_LOG),
+    )
+    def summarise_outcomes(
+        model: str, since: _Since = None, until: _Until = None
+    ) -> list[Annotated[OutcomeView, WIRE]]:
+        """Outcomes of the predictions made in the period, per version and arm; the last week by default."""
+        _require(registry, model)
+        begin, end = _period(since, until, timedelta(days=7))
+        found = ingest.call("outcomes", model=model, since=begin, until=end)
+        return msgspec.convert(found, list[OutcomeView], strict=False)
+
+    return routes
+
+
+def seconds_of(span: str) -> float:
+    """The seconds in a span of time such as 15m, 24h or 7d."""
+    found = _SPAN.fullmatch(span)
+    if found is None:
+        raise MalformedRequest(f"{span!r} is no span of time.", remedy="Write it as in 15m, 24h or 7d.")
+    return float(int(found[1]) * _SECONDS[found[2]])
+
+
+def _require(registry: Registry, model: str) -> None:
+    with registry.database.read() as connection:
+        require_model(connection, model)
+
+
+def _period(since: datetime | None, until: datetime | None, default: timedelta) -> tuple[datetime, datetime]:
+    end = in_utc(until or datetime.now(UTC))
+    try:
+        begin = in_utc(since or end - default)
+    except OverflowError as error:
+        raise MalformedRequest(f"until {end} is too early.", remedy="Give since, too.") from error
+    if begin >= end:
+        raise MalformedRequest(f"since {begin} is not before until {end}.", remedy="Swap them.")
+    return begin, end

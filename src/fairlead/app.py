@@ -1,0 +1,87 @@
+"""Control as a process: the admin API over registry and traffic, until it is told to stop.
+
+Everything heavy is imported when control runs, so that importing this file costs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fairlead.settings import Settings
+
+__all__ = ["run_control"]
+
+logger = logging.getLogger(__name__)
+
+_LAST_ANSWERS_SECONDS = 5
+
+
+def run_control(settings: Settings) -> None:
+    """Migrates, ends what a killed control left behind, and serves until SIGTERM or SIGINT.
+
+    Raises `PortInUse` when another program listens there, `StoreUnavailable` without a database.
+    """
+    import shutil
+    import signal
+    import socket
+
+    import uvicorn
+
+    from fairlead.admin.api import create_app
+    from fairlead.admin.blobs import UPLOADS
+    from fairlead.admin.versions import PROBES
+    from fairlead.errors import PortInUse
+    from fairlead.predictions.ask import IngestClient
+    from fairlead.registry.registry import Registry
+    from fairlead.rollouts.traffic import Traffic
+    from fairlead.serving.folder import DataFolder
+    from fairlead.stores.blobs import Blobs
+    from fairlead.stores.database import Database
+
+    address = (settings.admin_host, settings.admin_port)
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.admin_host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise PortInUse(
+            f"Cannot listen on {settings.admin_host}:{settings.admin_port}: {error.strerror}.",
+            remedy="Stop the program that does, or choose another port with --admin-port.",
+            port=settings.admin_port,
+        ) from error
+
+    folder = DataFolder(settings.folder).make()
+    for left in (*folder.run.glob(f"{UPLOADS}*"), *folder.run.glob(f"{PROBES}*")):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    database = Database(settings.database)
+    registry = Registry(database, Blobs(settings.artifacts))
+    traffic = Traffic(database, registry, settings)
+    with listener:
+        database.migrate()
+        traffic.recover()
+        ingest = IngestClient(folder.ingest_socket, timeout=settings.query_seconds + 5)
+        app = create_app(settings, database, registry, traffic, ingest, folder)
+
+        class Server(uvicorn.Server):
+            def handle_exit(self, *arguments: Any) -> None:
+                traffic.stop()  # commands that wait give up, so that their callers get an answer
+                self.should_exit = True
+
+        server = Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
+            )
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, server.handle_exit)
+        logger.info("control answers on %s:%d", *listener.getsockname()[:2])
+        server.run(sockets=[listener])
+    database.close()
