@@ -1,9 +1,6 @@
 """Fairlead: from a fitted model to a watched canary."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from fairlead.client.admin import Admin
     from fairlead.client.http import AsyncClient, Client
@@ -14,7 +11,7 @@ __all__ = ["Admin", "AsyncClient", "Client", "FairleadError", "__version__", "re
 
 __version__ = "0.1.0"
 
-# Nothing is loaded before it is used: a gateway imports this package, too.
+# Nothing is loaded before it is used, not even `typing`: a gateway imports this package, too.
 _LAZY = {
     "Admin": "fairlead.client.admin",
     "AsyncClient": "fairlead.client.http",
@@ -24,7 +21,7 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

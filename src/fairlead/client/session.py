@@ -139,7 +139,7 @@ class _Connection:
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             return AdminUnreachable(
                 f"Nothing answers at {self.url}.",
-                remedy=f"Start it with `fairlead up`, or name its address ({self._variable}, or url=…).",
+                remedy=f"Start it with `fairlead up`, or set {self._variable} to its address.",
                 url=self.url,
             )
         return AdminUnreachable(

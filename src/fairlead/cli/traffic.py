@@ -1,0 +1,186 @@
+"""Commands that lead traffic. Each says which gateways serve the change; 3 is the status when some do not."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from fairlead.cli.shell import DONE, UNCONFIRMED, Command, Shell
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from fairlead.client.registered import Confirmation
+
+__all__ = ["deploy", "promote", "rollback", "traffic"]
+
+_why = click.option("--why", default="", metavar="TEXT", help="Why; noted in the audit log.")
+_expected = click.option(
+    "--if-generation", "expected", type=int, metavar="N", help="Refuse unless the model serves generation N."
+)
+
+
+@click.command(cls=Command, talks_to=("admin",))
+@click.argument("model")
+@click.argument("version")
+@click.option(
+    "--weight", type=float, default=5.0, show_default=True, metavar="PERCENT", help="Share of a canary."
+)
+@click.option(
+    "--strategy",
+    type=click.Choice(["canary", "blue-green", "direct"]),
+    default="canary",
+    show_default=True,
+    help="A share beside a control arm of the same size, or everything at once.",
+)
+@click.option("--supersede", is_flag=True, help="Take the place of another rollout under way.")
+@_why
+@_expected
+@click.pass_obj
+def deploy(
+    shell: Shell,
+    /,
+    model: str,
+    version: str,
+    weight: float,
+    strategy: Literal["canary", "blue-green", "direct"],
+    supersede: bool,
+    why: str,
+    expected: int | None,
+) -> int:
+    """Give a version traffic, as a canary or as a whole.
+
+    Every live gateway loads and warms the version before any traffic moves. Deploying the same canary again
+    changes its weight; nobody who has it already is moved out.
+    """
+    return _report(
+        shell,
+        shell.admin.deploy(
+            model, version, strategy=strategy, weight=weight, supersede=supersede, why=why, expected=expected
+        ),
+    )
+
+
+@click.command(cls=Command, talks_to=("admin",))
+@click.argument("model")
+@click.argument("weights", nargs=-1, required=True, metavar="V=PERCENT ...")
+@_why
+@_expected
+@click.pass_obj
+def traffic(shell: Shell, /, model: str, weights: tuple[str, ...], why: str, expected: int | None) -> int:
+    """Split the traffic of a model by percent.
+
+    \b
+      fairlead traffic shop v1=90 v2=10
+
+    Versions that are not named get nothing; the weights add up to 100.
+    """
+    split = _weights(weights)
+    return _report(shell, shell.admin.traffic(model, split, why=why, expected=expected))
+
+
+@click.command(cls=Command, talks_to=("admin",))
+@click.argument("model")
+@_why
+@_expected
+@click.pass_obj
+def promote(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
+    """Give the canary all traffic."""
+    return _report(shell, shell.admin.promote(model, why=why, expected=expected))
+
+
+@click.command(cls=Command, talks_to=("admin",))
+@click.argument("model")
+@click.option("--to", metavar="V", help="Go to this version instead.")
+@click.option("--local", is_flag=True, help="On this machine alone, without control or database.")
+@click.option("--data", metavar="DIR", help="With --local: the data folder of this machine.")
+@_why
+@click.pass_obj
+def rollback(shell: Shell, /, model: str, to: str | None, local: bool, data: str | None, why: str) -> int:
+    """Take the traffic back to the version before.
+
+    While several versions have traffic, the one in production gets all of it; else the version that was in
+    production before does. Repeating it never returns to what was rolled back.
+
+    With --local it works while control and the database are away: it changes what the gateways of this
+    machine serve, until the next change of traffic through control.
+    """
+    if local:
+        return _roll_back_here(shell, model, to, data, why)
+    if data is not None:
+        raise click.UsageError("--data goes with --local.")
+    return _report(shell, shell.admin.rollback(model, to=to, why=why))
+
+
+def _roll_back_here(shell: Shell, model: str, to: str | None, data: str | None, why: str) -> int:
+    from fairlead.cli.local_rollback import roll_back_locally
+    from fairlead.serving.folder import DataFolder
+    from fairlead.settings import load_settings
+
+    settings = load_settings({"data": data})
+    done = roll_back_locally(
+        DataFolder(settings.folder),
+        model,
+        to=to,
+        who=f"{getpass.getuser()}@{socket.gethostname()}",
+        why=why,
+        seconds=settings.confirm_seconds,
+    )
+    gateways = ", ".join(done.confirmed) or "no gateway"
+    lines = [
+        f"[green]✓[/] [bold]{model}[/] is on [bold]{done.version}[/] on this machine: {gateways} "
+        f"[dim]after {done.took_ms:.0f} ms[/]",
+        "[yellow]![/] This overrides generation "
+        f"{done.generation} here alone, until the next change of traffic through control.",
+    ]
+    if done.unconfirmed:
+        lines.append(f"[red]✗[/] Not confirmed by {', '.join(done.unconfirmed)}.")
+    elif not done.confirmed:
+        lines.append("[yellow]![/] No gateway is live on this machine; the next to start serves it.")
+    shell.show(done, *lines)
+    return DONE if done.confirmed and not done.unconfirmed else UNCONFIRMED
+
+
+# --- what every command of traffic answers ------------------------------------------------------------------
+
+
+def _report(shell: Shell, done: Confirmation) -> int:
+    shell.show(done, *_lines(done))
+    return UNCONFIRMED if done.unconfirmed else DONE
+
+
+def _lines(done: Confirmation) -> list[RenderableType]:
+    from rich.markup import escape
+
+    from fairlead.cli.tables import percent
+
+    split = ", ".join(f"[bold]{version}[/] {percent(share)}" for version, share in done.weights.items())
+    lines: list[RenderableType] = [f"[green]✓[/] [bold]{done.model}[/] generation {done.generation}: {split}"]
+    if done.confirmed:
+        names = f"{', '.join(done.confirmed)} [dim]after {done.took_ms:.0f} ms[/]"
+        lines.append(f"  confirmed by {names}")
+    for late in done.unconfirmed:
+        serves = f"{late.gateway} still serves generation {late.generation}"
+        lines.append(f"[yellow]![/] {serves}: {escape(late.reason)}")
+    if done.note:
+        lines.append(f"[yellow]![/] {escape(done.note)}")
+    return lines
+
+
+def _weights(given: tuple[str, ...]) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for text in given:
+        version, equals, share = text.partition("=")
+        try:
+            number = float(share.removesuffix("%"))
+        except ValueError:
+            number = float("nan")
+        if not version or not equals or number != number:
+            raise click.BadParameter(f"{text!r} is not VERSION=PERCENT, as in v2=10.", param_hint="weights")
+        if version in weights:
+            raise click.BadParameter(f"{version!r} stands there twice.", param_hint="weights")
+        weights[version] = number
+    return weights

@@ -1,0 +1,261 @@
+"""What the admin API answers, as frozen records. Fields that a newer server adds are ignored."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+__all__ = [
+    "ArmShare",
+    "AuditEntry",
+    "Confirmation",
+    "Gateway",
+    "GatewayModel",
+    "LogRows",
+    "MetricSummary",
+    "Model",
+    "ModelStatus",
+    "OutcomeSummary",
+    "Override",
+    "PlanRecord",
+    "Registered",
+    "StageChange",
+    "Status",
+    "Unconfirmed",
+    "Version",
+    "VersionStatus",
+    "Window",
+]
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered model: `versions` oldest first, `production` the one that serves now."""
+
+    name: str
+    description: str = ""
+    created_at: datetime
+    created_by: str
+    versions: tuple[str, ...] = ()
+    production: str | None = None
+    aliases: dict[str, str] = {}
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered version. `spec` holds its manifest, runtime, contract, settings and lineage as plain
+    values; `proof` tells how a conversion was proven."""
+
+    model: str
+    version: str
+    digest: str
+    framework: str
+    stage: str
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    created_by: str
+    created_at: datetime
+    spec: dict[str, Any]
+    proof: dict[str, Any] | None = None
+
+
+class Unconfirmed(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway that does not serve the new generation, as far as is known, and why."""
+
+    gateway: str
+    generation: int
+    reason: str = ""
+
+
+class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command of traffic did: the generation that holds now, percent per version, and which gateways
+    serve it."""
+
+    model: str
+    generation: int
+    weights: dict[str, float]
+    confirmed: tuple[str, ...] = ()
+    unconfirmed: tuple[Unconfirmed, ...] = ()
+    took_ms: float = 0.0
+    note: str | None = None
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True):
+    """A version as it was registered; `confirmation` when it was put into production at once."""
+
+    version: Version
+    confirmation: Confirmation | None = None
+
+
+class StageChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A version went from one stage to another; `generation` is the plan's, None when a person did it."""
+
+    model: str
+    version: str
+    from_stage: str
+    to_stage: str
+    generation: int | None
+    at: datetime
+    who: str
+    why: str
+
+
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of the registry or the traffic."""
+
+    id: int
+    at: datetime
+    who: str
+    action: str
+    model: str | None
+    version: str | None
+    why: str
+    details: dict[str, Any] = {}
+
+
+class LogRows(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows that a query of the prediction log answered. `truncated` when there are more."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    types: tuple[str, ...] = ()
+    truncated: bool = False
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened from `start` (inclusive) to `end` (exclusive): counts of rows, `rate` per second,
+    `error_rate` failed / (ok + failed), `cache_hit_rate` cached / ok, latencies in milliseconds."""
+
+    start: datetime
+    end: datetime
+    version: str | None = None
+    arm: str | None = None
+    role: str | None = None
+    source: str | None = None
+    count: int
+    ok: int
+    rejected: int
+    failed: int
+    cached: int
+    rate: float
+    error_rate: float | None = None
+    cache_hit_rate: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    mean_ms: float | None = None
+    max_ms: float | None = None
+    exact: bool = False
+
+
+class MetricSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The effective outcomes of one metric: how many, and of their numbers the sum and mean."""
+
+    count: int
+    sum: float | None = None
+    mean: float | None = None
+
+
+class OutcomeSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one version's predictions in one arm. `accuracy` is the share of the `labelled`
+    predictions whose answer equals the label."""
+
+    version: str | None
+    arm: str | None
+    predictions: int
+    units: int
+    metrics: dict[str, MetricSummary] = {}
+    labelled: int = 0
+    accuracy: float | None = None
+
+
+# --- everything at a glance ---------------------------------------------------------------------------------
+
+
+class ArmShare(msgspec.Struct, frozen=True, kw_only=True):
+    """One arm of a plan and its share of the units, from 0 to 1."""
+
+    name: str
+    version: str
+    role: str
+    share: float
+
+
+class PlanRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan and its fate; `reason` says why it failed or what overtook it."""
+
+    generation: int
+    state: str
+    command: str
+    who: str
+    why: str
+    arms: tuple[ArmShare, ...] = ()
+    reason: str | None = None
+
+
+class GatewayModel(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a gateway is with a model. `error` is about the generation `failed`."""
+
+    prepared: int = 0
+    active: int = 0
+    override: str | None = None
+    failed: int = 0
+    error: str | None = None
+
+
+class Gateway(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway worker; `live` when it was heard of in the last 5 seconds."""
+
+    name: str
+    host: str
+    address: str
+    live: bool
+    started_at: datetime
+    heartbeat_at: datetime
+    models: dict[str, GatewayModel] = {}
+
+
+class VersionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a version is doing: `weight` in percent, answers per second over 10 and 60 s, and over the last
+    60 s latencies in milliseconds and shares from 0 to 1, None without an answer."""
+
+    version: str
+    stage: str
+    weight: float = 0.0
+    arms: tuple[ArmShare, ...] = ()
+    rate_10s: float = 0.0
+    rate_60s: float = 0.0
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    error_rate: float | None = None
+    rejected_rate: float | None = None
+    cache_hit_rate: float | None = None
+
+
+class Override(msgspec.Struct, frozen=True, kw_only=True):
+    """A gateway on which a person has put all traffic on one version, past the plan."""
+
+    gateway: str
+    version: str
+
+
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's traffic and how its versions are doing."""
+
+    name: str
+    generation: int
+    production: str | None = None
+    preparing: PlanRecord | None = None
+    overrides: tuple[Override, ...] = ()
+    versions: tuple[VersionStatus, ...] = ()
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything at a glance. `lacking` says what could not be found out, and why."""
+
+    at: datetime
+    fairlead: str
+    models: tuple[ModelStatus, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
+    ingest: dict[str, Any] | None = None
+    lacking: tuple[str, ...] = ()
