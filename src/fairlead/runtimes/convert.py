@@ -136,6 +136,8 @@ def _to_onnx(model: Any, table: Table, rounding: Rounding) -> bytes:
     if not all(is_number):
         graph.drop_unused_inputs(converted)
         graph.rename_inputs(converted, {f"column_{index}": name for index, name in enumerate(table.names)})
+    # skl2onnx lists them in the order of a set, which differs per process; so would the digest.
+    converted.opset_import.sort(key=lambda opset: opset.domain)
     return bytes(converted.SerializeToString())
 
 
