@@ -337,11 +337,11 @@ def kill(child):
     assert os.WIFSIGNALED(status), "it ended by itself"
 
 writing = start(write, 0)
-for number in range(40):
+for number in range(25):
     reading = start(ingest)
-    time.sleep(chance.uniform(0.0, 0.2))
+    time.sleep(chance.uniform(0.0, 0.15))
     kill(reading)
-    if number % 10 == 9:
+    if number % 8 == 7:
         kill(writing)
         writing = start(write, number)
 kill(writing)
@@ -357,11 +357,11 @@ def test_kill_9_of_ingestion_and_writer_loses_and_doubles_nothing(tmp_path: Path
         pass
     ingest.flush()
     seen = visible(ingest)
-    assert len(acknowledged) > 1_000
+    assert len(acknowledged) > 500
     assert set(acknowledged) <= set(seen)
     assert Counter(seen.values()) == {1: len(seen)}
     # writers are killed between write and acknowledgement: at most one batch each more than acknowledged
-    assert len(seen) - len(acknowledged) <= 5 * 10
+    assert len(seen) - len(acknowledged) <= 4 * 10
     assert sum(stored(ingest, "windows").column("count").to_pylist()) == len(seen)
     assert stored(ingest, "outcomes").num_rows * 10 >= len(acknowledged)
     status = ingest.status()

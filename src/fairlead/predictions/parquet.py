@@ -39,6 +39,7 @@ __all__ = [
 ROWS_PER_GROUP = 10_000
 
 _TIME_OF: dict[Dataset, str] = {"predictions": "at", "outcomes": "received_at", "windows": "minute"}
+_MOSTLY_UNIQUE = {"prediction_id", "request_id", "feature_hash", "probabilities", "trace_id", "outcome_id"}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -121,7 +122,9 @@ def _write(
     index = path.with_suffix(".index.npy") if model is not None else None
     rows, spans, hashes = 0, [], []
     try:
-        with pq.ParquetWriter(path, schema, compression="zstd", write_page_index=True) as writer:
+        with pq.ParquetWriter(
+            path, schema, compression="zstd", use_dictionary=_repetitive(schema), write_page_index=True
+        ) as writer:
             for group in chain([first], groups):
                 writer.write_table(group, row_group_size=ROWS_PER_GROUP)
                 rows += group.num_rows
@@ -151,6 +154,17 @@ def _write(
         index=None if index is None else str(index.relative_to(root)),
         features=names_of(features),
     )
+
+
+def _repetitive(schema: pa.Schema) -> list[str]:
+    """The columns worth a dictionary: texts that recur. Building one for all the others halves the speed."""
+    found = [
+        field.name for field in schema if pa.types.is_string(field.type) and field.name not in _MOSTLY_UNIQUE
+    ]
+    if "features" in schema.names:
+        features = schema.field("features").type
+        found += [f"features.{field.name}" for field in features if pa.types.is_string(field.type)]
+    return found
 
 
 def _regroup(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

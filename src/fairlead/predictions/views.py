@@ -111,11 +111,16 @@ class View:
         self.registered: dict[str, pa.Table] = {}
         self.statements: list[tuple[str, str]] = []
 
-    def add_union(self, name: str, scans: Iterable[str], fresh: pa.Table, columns: Iterable[str]) -> None:
-        """A view of the given columns over scans of files and fresh rows."""
-        held = f"_fresh_{name}"
-        self.registered[held] = fresh
-        union = " UNION ALL BY NAME ".join([f"SELECT * FROM {held}", *scans])
+    def add_union(self, name: str, scans: list[str], fresh: pa.Table, columns: Iterable[str]) -> None:
+        """A view of the given columns over scans of files and fresh rows.
+
+        Without fresh rows it is a scan alone, of which DuckDB reads only the features that are asked for.
+        """
+        if fresh.num_rows or not scans:
+            held = f"_fresh_{name}"
+            self.registered[held] = fresh
+            scans = [f"SELECT * FROM {held}", *scans]
+        union = " UNION ALL BY NAME ".join(scans)
         listed = ", ".join(columns)
         self.statements.append((name, f"SELECT {listed} FROM ({union})"))
 
