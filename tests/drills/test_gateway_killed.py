@@ -57,10 +57,10 @@ def test_every_answer_that_a_caller_got_is_in_the_log_and_service_goes_on(tmp_pa
         with Load(port, "/v1/models/iris/predict", SAMPLE) as load:
             for number in range(KILLS):
                 before = len(load.answered)
-                wait_until(lambda: len(load.answered) > before + 20, 30)  # noqa: B023
+                wait_until(lambda: len(load.answered) > before + 20, 30)
                 victim = folder.read_reports()[number % 2]
                 os.kill(victim.pid, signal.SIGKILL)
-                wait_until(lambda: replaced(folder, victim.name, victim.pid), 30)  # noqa: B023
+                wait_until(lambda: replaced(folder, victim.name, victim.pid), 30)
         logged, _ = logged_ids(folder)
         assert len(logged) == len(set(logged))
         assert set(load.answered) <= set(logged)

@@ -8,7 +8,10 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["BY_ARM", "ArmFigures", "arm_figures", "wilson"]
+__all__ = ["BY_ARM", "Z95", "ArmFigures", "arm_figures", "brier_difference", "wilson"]
+
+Z95 = 1.959964
+"""The 97.5 % quantile of the normal distribution: half the width of a 95 % interval in deviations."""
 
 BY_ARM = """
 WITH judged AS (
@@ -21,18 +24,16 @@ WITH judged AS (
 SELECT arm, version, count(*) AS n, count(label) AS labels, sum(cached::INTEGER) AS cached,
        sum(flagged::INTEGER) AS flagged, sum(predicted) AS positives,
        sum(CASE WHEN predicted = 1 AND label = 1 THEN 1 ELSE 0 END) AS hits,
-       avg(power(probability - label, 2)) AS brier,
-       stddev_samp(power(probability - label, 2)) AS brier_deviation,
+       sum(power(probability - label, 2)) AS errors, sum(power(probability - label, 4)) AS squares,
        quantile_cont(latency_ms, 0.5) AS p50, quantile_cont(latency_ms, 0.99) AS p99
 FROM judged GROUP BY arm, version ORDER BY arm
 """
 
 
 class ArmFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What one arm did at one generation.
+    """What one arm, or several together, did at one generation: counts and sums, so that arms add.
 
-    `brier` is the mean squared error of the probability (less is better), `brier_margin` half the width of
-    its 95 % interval.
+    `errors` sums the squared error of the probability over the rows with a label, `squares` its square.
     """
 
     arm: str
@@ -43,41 +44,72 @@ class ArmFigures(msgspec.Struct, frozen=True, kw_only=True):
     flagged: int
     positives: int
     hits: int
-    brier: float
-    brier_margin: float
-    p50_ms: float
-    p99_ms: float
+    errors: float
+    squares: float
+    p50_ms: float = math.nan
+    p99_ms: float = math.nan
 
     @property
     def precision(self) -> float:
         """Share of those predicted to buy again who did."""
         return self.hits / self.positives if self.positives else math.nan
 
+    @property
+    def brier(self) -> float:
+        """The Brier score: the mean squared error of the probability. Less is better."""
+        return self.errors / self.labels if self.labels else math.nan
+
+    @property
+    def variance(self) -> float:
+        """The variance of the Brier score as an estimate: that of one row over the number of rows."""
+        if self.labels < 2:
+            return math.inf
+        spread = (self.squares - self.errors**2 / self.labels) / (self.labels - 1)
+        return spread / self.labels
+
+    def __add__(self, other: ArmFigures) -> ArmFigures:
+        """Both arms together, under this one's name; latencies do not add."""
+        return ArmFigures(
+            arm=self.arm,
+            version=self.version,
+            rows=self.rows + other.rows,
+            labels=self.labels + other.labels,
+            cached=self.cached + other.cached,
+            flagged=self.flagged + other.flagged,
+            positives=self.positives + other.positives,
+            hits=self.hits + other.hits,
+            errors=self.errors + other.errors,
+            squares=self.squares + other.squares,
+        )
+
+
+def brier_difference(one: ArmFigures, other: ArmFigures) -> tuple[float, float]:
+    """The difference of the Brier scores, and half the width of its 95 % interval (normal approximation)."""
+    return one.brier - other.brier, Z95 * math.sqrt(one.variance + other.variance)
+
 
 def arm_figures(rows: Sequence[dict[str, Any]]) -> dict[str, ArmFigures]:
     """The answer to `BY_ARM` by arm."""
-    found = {}
-    for row in rows:
-        labels = int(row["labels"])
-        deviation = float(row["brier_deviation"] or 0.0)
-        found[str(row["arm"])] = ArmFigures(
+    return {
+        str(row["arm"]): ArmFigures(
             arm=str(row["arm"]),
             version=str(row["version"]),
             rows=int(row["n"]),
-            labels=labels,
+            labels=int(row["labels"]),
             cached=int(row["cached"]),
             flagged=int(row["flagged"]),
             positives=int(row["positives"] or 0),
             hits=int(row["hits"] or 0),
-            brier=float(row["brier"]) if row["brier"] is not None else math.nan,
-            brier_margin=1.96 * deviation / math.sqrt(labels) if labels else math.inf,
+            errors=float(row["errors"] or 0.0),
+            squares=float(row["squares"] or 0.0),
             p50_ms=float(row["p50"]),
             p99_ms=float(row["p99"]),
         )
-    return found
+        for row in rows
+    }
 
 
-def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(hits: int, count: int, z: float = Z95) -> tuple[float, float]:
     """The Wilson score interval of a proportion (Wilson 1927); (0, 1) without observations."""
     if not count:
         return 0.0, 1.0

@@ -44,9 +44,11 @@ def main(*, leave: bool = False, folder: Path = Path("demo-data")) -> int:
         screen.holds(f"the story broke off: {error}", False)
     except KeyboardInterrupt:
         screen.holds("the story was interrupted", False)
-    if not screen.broken and not leave:
-        _stay(screen, url, admin_url, folder, servers)
-    _stop(servers)
+    else:
+        if not screen.broken and not leave:
+            _stay(screen, url, admin_url, folder, servers)
+    finally:
+        _stop(servers)
     seconds = time.perf_counter() - started
     if screen.broken:
         screen.say(f"\n[bold red]{len(screen.broken)} steps did not hold[/] (see {folder}/server.log).")
@@ -59,7 +61,7 @@ def _start(folder: Path, port: int, admin_port: int) -> subprocess.Popen[bytes]:
     folder.mkdir(parents=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FAIRLEAD_")}
     command = [
-        sys.executable, "-m", "fairlead.cli.main", "up", "--data", str(folder), "--port", str(port),
+        sys.executable, "-m", "fairlead", "up", "--data", str(folder), "--port", str(port),
         "--admin-port", str(admin_port), "--workers", "2",
     ]  # fmt: skip
     with (folder / "server.log").open("wb") as log:

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from fairlead.demo.figures import ArmFigures, wilson
+from fairlead.demo.figures import Z95, ArmFigures, wilson
 
 __all__ = ["Screen"]
 
@@ -60,9 +60,7 @@ class Screen:
             bar.add_task(text, total=total)
             yield bar
 
-    def arms(
-        self, figures: Sequence[ArmFigures], latency: dict[str, tuple[float | None, float | None]]
-    ) -> None:
+    def arms(self, figures: Sequence[ArmFigures]) -> None:
         """One row per arm: its share of the work, quality against known outcomes, latency, cache, flags."""
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for name in ("arm", "version"):
@@ -77,7 +75,7 @@ class Screen:
                 f"{arm.rows:,}",
                 f"{_percent(arm.positives, arm.rows)}",
                 _interval(arm.precision, low, high) if arm.positives else "–",
-                "–" if math.isnan(arm.brier) else f"{arm.brier:.4f} ± {arm.brier_margin:.4f}",
+                f"{arm.brier:.4f} ± {Z95 * math.sqrt(arm.variance):.4f}" if arm.labels > 1 else "–",
                 _percent(arm.flagged, arm.rows),
                 _percent(arm.cached, arm.rows),
                 f"{arm.p50_ms:.2f} ms",

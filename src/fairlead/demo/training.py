@@ -9,7 +9,9 @@ import msgspec
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BETTER", "BROKEN", "SIMPLE", "Recipe", "features_of", "train", "winback_contract", "winback_onnx"]
+    from fairlead.contracts.contract import Contract
+
+__all__ = ["BETTER", "BROKEN", "SIMPLE", "Recipe", "contract_of", "train", "winback_contract", "winback_onnx"]
 
 _HOURS_PER_DAY = 24
 _TRAINED_FROM, _TRAINED_UNTIL = "1997-01-20", "1997-09-01"
@@ -80,6 +82,26 @@ def train(rows: pd.DataFrame, recipe: Recipe) -> tuple[Any, pd.DataFrame, pd.Ser
     return model.fit(table, answers), table, answers
 
 
+def contract_of(table: pd.DataFrame) -> Contract:
+    """The contract that the training rows suggest, with three ranges stated by somebody who knows.
+
+    A customer only grows older and richer: the largest age, order count and total of the training months are
+    no bounds for the months after. For the other features the inferred range stays, and flags.
+    """
+    from fairlead.contracts.contract import Output
+    from fairlead.contracts.infer import infer_contract
+
+    stated = {"days_since_first": 3650.0, "orders": 10_000.0, "total_value": 1e6}
+    inferred = infer_contract(table, output=Output(kind="class", classes=(0, 1)))
+    fields = tuple(
+        msgspec.structs.replace(field, minimum=0.0, maximum=stated[field.name], inferred=())
+        if field.name in stated
+        else field
+        for field in inferred.inputs
+    )
+    return msgspec.structs.replace(inferred, inputs=fields)
+
+
 def winback_onnx(rows: pd.DataFrame, top: int = 10) -> tuple[bytes, list[str]]:
     """A ranking as ONNX, and the customers that its positions name: whom to write to on a given day?
 
@@ -128,7 +150,7 @@ def winback_onnx(rows: pd.DataFrame, top: int = 10) -> tuple[bytes, list[str]]:
     return model.SerializeToString(), latest["customer"].tolist()
 
 
-def winback_contract(customers: list[str], top: int = 10) -> Any:
+def winback_contract(customers: list[str], top: int = 10) -> Contract:
     """The data contract of the ranking, as a person would write it."""
     from fairlead.contracts.contract import Contract, Field, Output
 
