@@ -58,7 +58,7 @@ def files_on_disk(folder: Path) -> list[str]:
 def test_a_record_is_visible_at_the_next_poll_and_once_only(tmp_path: Path, writer: SegmentWriter) -> None:
     ingest = Ingest(tmp_path)
     writer.append(frame(make_record(request_id="a")))
-    assert ingest.poll() == 1
+    assert ingest.poll()
     assert visible(ingest) == {"a": 1}
     ingest.flush()
     writer.append(frame(make_record(request_id="b")))
@@ -156,6 +156,7 @@ def test_reading_pauses_when_memory_is_full_and_goes_on_after_a_flush(
         ingest.poll()
     assert ingest.status().fresh_rows == 8
     assert ingest.status().lag_bytes > 0
+    assert not ingest.poll()
     while ingest.poll() or ingest.flush():
         pass
     assert ingest.status().lag_bytes == 0
@@ -250,7 +251,7 @@ def test_status_tells_how_far_ingestion_is(tmp_path: Path, writer: SegmentWriter
 
 
 _FULL_DISK = """
-import logging, resource, sys
+import logging, os, resource, sys
 from pathlib import Path
 from fairlead.errors import StorageFull
 from fairlead.predictions.ingest import Ingest
@@ -265,10 +266,11 @@ data = Path(sys.argv[1])
 writer = SegmentWriter(data / "log" / "g0")
 writer.register_schema(SCHEMA)
 writer.append(*[frame(make_record(model="churn")) for _ in range(10)])
-writer.append(*[frame(make_record()) for _ in range(1_990)])
+incompressible = ['"' + os.urandom(50).hex() + '"' for _ in range(1_990)]
+writer.append(*[frame(make_record(prediction=text)) for text in incompressible])
 ingest = Ingest(data, flush_seconds=0.0)
 ingest.poll()
-for room in (0, 300, 12_000, 25_000):  # the last two have room for the file of one model
+for room in (0, 300, 30_000, 60_000):  # the last two have room for the file of one model
     allow(room)
     try:
         ingest.flush()

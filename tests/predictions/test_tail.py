@@ -178,6 +178,7 @@ def test_a_large_backlog_comes_in_parts_and_whole(tmp_path: Path) -> None:
     while part := tail.read(limit_bytes=5_000):
         found += part
         parts += 1
+        assert tail.caught_up == (len(found) == len(records))
     assert found == records
     assert parts > 2
 

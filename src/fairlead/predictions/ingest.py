@@ -53,7 +53,7 @@ class Snapshot(NamedTuple):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """How far ingestion is. Counters are since the process started.
 
-    `lag_bytes` have been written by gateways and not been read, and that has been so for `lag_seconds`.
+    `lag_bytes` have been written by gateways and not been read; what was written `lag_seconds` ago has been.
     `unknown_contracts` counts records whose features could not be named.
     """
 
@@ -88,7 +88,8 @@ class Ingest:
         flush_rows: int = 100_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.root = Path(data_folder) / "predictions"
+        data_folder = Path(data_folder).absolute()
+        self.root = data_folder / "predictions"
         self.root.mkdir(parents=True, exist_ok=True)
         self._flush_seconds = flush_seconds
         self._flush_rows = flush_rows
@@ -97,7 +98,7 @@ class Ingest:
         self._writing = threading.Lock()
         self._state = threading.RLock()
         self._manifest = recover(self.root)
-        self._tail = SegmentTail(Path(data_folder) / "log", self._manifest.positions)
+        self._tail = SegmentTail(data_folder / "log", self._manifest.positions)
         self._contracts: dict[str, SchemaFrame] = dict(self._manifest.contracts)
         self._fresh, self._flushing = FreshRows(), FreshRows()
         self._leases: Counter[str] = Counter()
@@ -109,19 +110,20 @@ class Ingest:
         self._unstorable = self._unknown_contracts = 0
         self._trouble: str | None = None
 
-    def poll(self) -> int:
-        """Reads what gateways have written since; returns how many records and outcomes that were.
+    def poll(self) -> bool:
+        """Reads what gateways have written since; whether there was anything.
 
-        Reads nothing while memory holds four times `flush_rows`: then the log waits on the disk.
+        Reads nothing while memory holds twice `flush_rows`: then the log waits on the disk.
         """
         with self._state:
-            if self._fresh.rows + self._flushing.rows >= 4 * self._flush_rows:
-                return 0
+            if self._fresh.rows + self._flushing.rows >= 2 * self._flush_rows:
+                return False
+            began = time.monotonic()
             entries = self._tail.read()
+            if self._tail.caught_up:
+                self._caught_up_at = began
             if not entries:
-                if self._tail.lag_bytes() == 0:
-                    self._caught_up_at = time.monotonic()
-                return 0
+                return False
             records = [entry for entry in entries if isinstance(entry, PredictionRecord)]
             outcomes = [entry for entry in entries if isinstance(entry, Outcome)]
             self._contracts |= {
@@ -133,8 +135,8 @@ class Ingest:
             )
             self._fresh.add(records, outcomes, self._contracts)
             if self._fresh.rows and self._oldest_fresh is None:
-                self._oldest_fresh = time.monotonic()
-            return len(records) + len(outcomes)
+                self._oldest_fresh = began
+            return True
 
     def catch_up(self, seconds: float = 1.0) -> None:
         """Polls until nothing is left to read or the time is up."""

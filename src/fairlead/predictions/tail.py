@@ -32,12 +32,14 @@ class SegmentTail:
 
     `positions` tells how many bytes of each segment have been read. `torn`, `corrupt` and `unreadable` count
     segments that ended in a torn frame, segments given up at a corrupt one, and whole frames that hold no
-    known record; all since this object was made.
+    known record; all since this object was made. `caught_up` tells whether the last read took everything that
+    had been written when it looked.
     """
 
     def __init__(self, log_folder: Path | str, positions: Mapping[str, int] | None = None) -> None:
         self.log_folder = Path(log_folder)
         self.torn = self.corrupt = self.unreadable = 0
+        self.caught_up = False
         self._finished: set[str] = set()
         self._given_up: set[str] = set()
         self._suspected: dict[str, int] = {}
@@ -51,12 +53,14 @@ class SegmentTail:
         """
         entries: list[Entry] = []
         taken = 0
+        self.caught_up = True
         for name in self._names():
             if name not in self._finished:
                 before = self.positions.get(name, 0)
                 self._decode_into(entries, self._read_segment(name))
                 taken += self.positions.get(name, 0) - before
                 if taken >= limit_bytes:
+                    self.caught_up = False
                     break
         return entries
 
@@ -135,6 +139,7 @@ class SegmentTail:
             os.close(descriptor)
         reached = position + found.end
         self.positions[name] = reached
+        self.caught_up &= position + len(data) >= size
         if found.state == "corrupt" or position + len(data) >= size:
             self._stop_at(name, reached, size, living, found.state)
         return found.payloads
