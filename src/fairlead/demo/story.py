@@ -282,13 +282,14 @@ class Story:
         difference, margin = brier_difference(canary, others)
         better = "; better, since the interval lies below 0" if difference + margin < 0 else ""
         self.screen.holds(
-            f"{canary.version}'s Brier score differs from {others.version}'s by {difference:+.4f} ± {margin:.4f}: "
-            f"not worse by more than {_HARM}{better}",
+            f"{canary.version}'s Brier score differs from {others.version}'s by "
+            f"{difference:+.4f} ± {margin:.4f}: not worse by more than {_HARM}{better}",
             difference + margin < _HARM,
         )
         self.screen.say(
             f"  Of those predicted to come back, {100 * canary.precision:.1f} % did "
-            f"({others.version}: {100 * others.precision:.1f} %), of {canary.positives} and {others.positives}."
+            f"({others.version}: {100 * others.precision:.1f} %), "
+            f"of {canary.positives} and {others.positives}."
         )
 
     async def _rollback_under_load(self, rows: pd.DataFrame) -> None:
