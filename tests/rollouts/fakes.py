@@ -7,6 +7,7 @@ once it is activated. What a gateway does with a plan is tested elsewhere, with 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -71,7 +72,12 @@ class FakeFleet:
 
     def _run(self) -> None:
         with closing(self.database.watch()) as watcher:
+            beat_at = time.monotonic() + 1.0
             while not self._ending.is_set():
+                if time.monotonic() >= beat_at:
+                    beat_at += 1.0
+                    for name in self.names:
+                        put_gateway(self.database, name)
                 self._follow()
                 watcher.wait(0.02)
 

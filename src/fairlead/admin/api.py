@@ -74,8 +74,9 @@ def create_app(
     routes.include_router(traffic_routes(traffic))
     routes.include_router(prediction_routes(ingest, registry))
     routes.include_router(status_routes(database, sampler, ingest))
+    routes.include_router(health_routes(database))
     app.include_router(routes)
-    app.include_router(health_routes(database))
+    app.include_router(health_routes(database), include_in_schema=False)  # where orchestrators look
     refuse_as_problems(app)
     app.add_middleware(
         Edge,

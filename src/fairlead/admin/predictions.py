@@ -30,6 +30,7 @@ __all__ = ["prediction_routes", "seconds_of"]
 
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_MOST_ROWS = 10_000
 _LOG = (StoreUnavailable, DeadlineExceeded)
 
 _Since = Annotated[datetime | None, Query(description="Beginning, with its time zone.")]
@@ -45,7 +46,7 @@ def prediction_routes(ingest: IngestClient, registry: Registry) -> APIRouter:
     )
     def query(body: Annotated[Sql, WIRE, Body()]) -> Annotated[LogRows, WIRE]:
         """One SELECT in DuckDB's SQL over `predictions` and `outcomes`; it can read nothing else."""
-        answer = ingest.call("sql", sql=body.sql, limit=body.limit)
+        answer = ingest.call("sql", sql=body.sql, limit=min(body.limit, _MOST_ROWS))
         names = [column["name"] for column in answer["columns"]]
         return LogRows(
             columns=names,

@@ -45,11 +45,11 @@ class Sampler:
         self._clock = clock
         self._looks: deque[tuple[float, dict[tuple[str, str], _Counts]]] = deque(maxlen=_LOOKS)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
     def start(self) -> None:
         """Begins to look."""
-        self._thread.start()
+        self._stopping = threading.Event()
+        threading.Thread(target=self._run, args=(self._stopping,), name="sampler", daemon=True).start()
 
     def stop(self) -> None:
         """Ends looking."""
@@ -89,10 +89,10 @@ class Sampler:
             cache_hit_rate=_share(hits, hits + misses),
         )
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
+    def _run(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
             self.look()
-            self._stopping.wait(1.0)
+            stopping.wait(1.0)
 
 
 def _version_of(key: ArmKey) -> tuple[str, str]:

@@ -260,10 +260,11 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sql(_Body, frozen=True, kw_only=True):
-    """One SELECT over the tables `predictions` and `outcomes`, and how many rows to answer at most."""
+    """One SELECT over the tables `predictions` and `outcomes`, and how many rows to answer at most. No answer
+    has more than 10,000."""
 
     sql: Annotated[str, Meta(min_length=1, max_length=100_000)]
-    limit: Annotated[int, Meta(ge=1, le=10_000)] = 1_000
+    limit: Annotated[int, Meta(ge=1)] = 1_000
 
 
 class LogRows(msgspec.Struct, frozen=True, kw_only=True):
