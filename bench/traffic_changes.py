@@ -2,8 +2,8 @@
 
     python bench/traffic_changes.py [--rounds 10]
 
-Prints JSON: milliseconds until a canary, a promotion and a rollback were confirmed by every gateway (seen from a
-client), until a killed gateway worker's replacement served, and what callers noticed.
+Prints JSON: milliseconds until a canary, a promotion and a rollback were confirmed by every gateway, seen
+by a client, until a killed gateway worker's replacement served, and what callers noticed.
 """
 
 from __future__ import annotations

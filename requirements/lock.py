@@ -1,4 +1,4 @@
-"""Pins every dependency with its hashes: requirements/dev.txt for work, requirements/gateway.txt for a gateway alone.
+"""Pins every dependency with its hashes: dev.txt for work, gateway.txt for a gateway alone.
 
 Neither file may name an index host: where packages come from is the reader's configuration, not ours.
 """

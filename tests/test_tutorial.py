@@ -61,4 +61,4 @@ def test_the_tutorial_takes_a_newcomer_to_a_canary_in_under_five_minutes(tmp_pat
     for word in ("canary", "control", "p50", "p99"):
         assert word in said[1]
     assert "data_contract_violation" in said[0]
-    assert (tmp_path / "contract.toml").read_text().count("[[inputs]]") == 30
+    assert (tmp_path / "contract.toml").read_text().count("\n[[inputs]]") == 30

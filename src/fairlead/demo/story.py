@@ -324,7 +324,9 @@ class Story:
         import pandas as pd
 
         customers = rows["customer"].nunique()
-        hits, base, shown = [], [], []
+        hits: list[float] = []
+        base: list[float] = []
+        shown: list[dict[str, Any]] = []
         async with AsyncClient(self.url) as client:
             for day in days:
                 answer = await client.predict(RANKING, {"day": float(day)}, unit=f"campaign-{day}")
