@@ -188,9 +188,9 @@ def test_it_says_what_it_is_and_writes_nothing_beside_the_model(
         with pytest.raises(NotReady, match="in a worker"):
             engine.run_now(ask("echo"))
         await engine.stop()
-        assert sorted(path.name for path in folder.iterdir()) == ["behaviour.py", "model.pkl"]
 
     run(story())
+    assert sorted(path.name for path in folder.iterdir()) == ["behaviour.py", "model.pkl"]
 
 
 # --- isolation ----------------------------------------------------------------------------------------------
