@@ -177,7 +177,7 @@ def _port(settings: Settings, folder: DataFolder) -> Finding:
 
 
 def _admin_port(settings: Settings, folder: DataFolder) -> Finding:
-    return _listener("admin port", settings.admin_host, settings.admin_port, "/openapi.json")
+    return _listener("admin port", settings.admin_host, settings.admin_port, "/health/live")
 
 
 def _listener(about: str, host: str, port: int, path: str) -> Finding:

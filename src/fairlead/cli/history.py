@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from fairlead.cli.shell import Command, Shell
 from fairlead.cli.tables import facts, percent, stage_text, table, time_text
-from fairlead.client.registered import Window
+from fairlead.client.registered import AuditEntry, Window
 
 __all__ = ["audit", "metrics", "production", "stages"]
 
@@ -50,12 +50,31 @@ def audit(shell: Shell, /, model: str | None, limit: int) -> None:
             time_text(entry.at),
             escape(entry.who),
             f"[bold]{escape(entry.action)}[/]",
-            f"{entry.model or ''}{f'@{entry.version}' if entry.version else ''}",
-            escape(entry.why),
+            entry.model or "",
+            _change(entry),
         ]
         for entry in entries
     ]
-    shell.show(entries, table(("when (UTC)", "who", "what", "of", "why"), rows))
+    shell.show(entries, table(("when (UTC)", "who", "what", "model", "how and why"), rows))
+
+
+def _change(entry: AuditEntry) -> str:
+    """What an entry changed in a few words, and why if somebody said so."""
+    to = entry.details.get("to")
+    match entry.action:
+        case "deploy" | "traffic" | "promote" | "rollback" if isinstance(to, dict):
+            how = ", ".join(f"{version} {percent(weight)}" for version, weight in to.items())
+        case "alias":
+            how = f"{entry.details.get('alias')} → {entry.version or 'nothing'}"
+        case "configure" if isinstance(to, dict):
+            how = ", ".join(f"{name}={value}" for name, value in to.items()) or "defaults"
+            how = f"{entry.version}: {how}" if entry.version else how
+        case "stage":
+            how = f"{entry.version} → {to}"
+        case _:
+            how = entry.version or ""
+    why = f"[dim]{escape(entry.why)}[/]" if entry.why else ""
+    return "  ".join(part for part in (escape(how), why) if part)
 
 
 @click.command(cls=Command, talks_to=("admin",))

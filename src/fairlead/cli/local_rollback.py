@@ -1,8 +1,8 @@
 """A rollback on this machine alone, for when control or the database is away.
 
 It needs the data folder and nothing else: the plans that lie there say what is served and what stays loaded,
-and a signed override tells the gateways what to serve instead. The next change of traffic through control
-takes its place.
+and a signed override tells the gateways what to serve instead. Once the database is back, the agent makes of
+it a rollback everywhere.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def roll_back_locally(
     folder.write_override(override.signed(folder.secret()))
     while True:
         live = [report for report in folder.read_reports() if clock() - report.at < _LIVE_SECONDS]
-        confirmed = [report.name for report in live if _serves(report, override)]
+        newer = _takes_over(folder, override)
+        confirmed = [report.name for report in live if _serves(report, override, newer)]
         unconfirmed = [report.name for report in live if report.name not in confirmed]
         if not unconfirmed or time.monotonic() - began > seconds:
             return LocalRollback(
@@ -103,6 +104,17 @@ def _serving(folder: DataFolder, model: str) -> ServingPlan:
     return plans.active
 
 
-def _serves(report: GatewayReport, override: Override) -> bool:
+def _takes_over(folder: DataFolder, override: Override) -> int | None:
+    """The generation that has made a plan of the override already: the agent is quick when all is well."""
+    plans = folder.read_plans(override.model)
+    if plans is None or plans.active is None or plans.active.plan.generation <= override.base_generation:
+        return None
+    plan = plans.active.plan
+    return plan.generation if plan.stable() == override.version and not moves.is_split(plan) else None
+
+
+def _serves(report: GatewayReport, override: Override, newer: int | None) -> bool:
     state = report.models.get(override.model, ModelReport())
+    if newer is not None and state.active >= newer:
+        return True
     return state.override == override.version and state.active == override.base_generation

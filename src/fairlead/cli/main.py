@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
+from fairlead import __version__
 from fairlead.cli.shell import Shell, ending_of, shared_options
 
 __all__ = ["COMMANDS", "fairlead", "main"]
@@ -118,6 +119,7 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 done but not confirmed everywhere.",
 )
+@click.version_option(__version__, message="fairlead %(version)s")
 def fairlead() -> None:
     """From a fitted model to a watched canary.
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fairlead.cli.shell import Command, Shell
-from fairlead.cli.tables import facts
+from fairlead.cli.tables import facts, proof_text
 
 __all__ = ["register"]
 
@@ -63,7 +63,7 @@ def register(shell: Shell, /, file: Path, reference: str | None, contract: str |
 
     The reference names the features of a model whose input is a matrix, in column order.
     """
-    from fairlead.client.packing import PICKLES
+    from fairlead.client.pickles import PICKLES
     from fairlead.client.register import register as send
     from fairlead.contracts.table import read_table_file
 
@@ -82,12 +82,11 @@ def register(shell: Shell, /, file: Path, reference: str | None, contract: str |
             **given,
         )
     inputs = [field["name"] for field in done.spec["contract"]["inputs"]]
-    proof = done.proof or {}
     told = {
         "digest": done.digest,
         "framework": done.framework,
         "features": inputs if len(inputs) <= 12 else [*inputs[:12], f"… {len(inputs) - 12} more"],
-        "proven on": f"{proof['rows']:,} rows, within {proof['max_difference']:.1g}" if proof else None,
+        "proof": proof_text(done.proof),
         "stage": done.stage,
         "next": None if done.stage == "production" else f"fairlead deploy {done.model} {done.version}",
     }

@@ -118,7 +118,10 @@ def _welcome() -> RenderableType:
 def _model(model: ModelStatus, gateways: tuple[Gateway, ...]) -> Iterator[RenderableType]:
     title = Text.assemble((model.name, "bold underline"))
     if model.generation:
+        serving = [name for name, active in _live(model, gateways) if active >= model.generation]
         title.append(f"  generation {model.generation}", "dim")
+        if len(serving) == len(_live(model, gateways)) and serving:
+            title.append("  ✓ served by ", "green").append(", ".join(serving), "dim")
     yield title
     busy = [version for version in model.versions if version.weight or version.rate_60s or version.arms]
     idle = [version for version in reversed(model.versions) if version not in busy]
@@ -130,6 +133,15 @@ def _model(model: ModelStatus, gateways: tuple[Gateway, ...]) -> Iterator[Render
     if idle:
         yield _idle(idle)
     yield from _warnings(model, gateways)
+
+
+def _live(model: ModelStatus, gateways: tuple[Gateway, ...]) -> list[tuple[str, int]]:
+    """The live gateways with the generation of the model that each serves."""
+    return [
+        (gateway.name, gateway.models[model.name].active if model.name in gateway.models else 0)
+        for gateway in gateways
+        if gateway.live
+    ]
 
 
 def _numbers(versions: list[VersionStatus], model: ModelStatus) -> Table:

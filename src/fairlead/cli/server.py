@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -14,7 +14,6 @@ from fairlead.cli.shell import Command, Shell
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from fairlead.settings import Settings
     from fairlead.supervise import Supervisor
 
 __all__ = ["control", "demo", "gateway", "ingest", "migrate", "up", "version"]
@@ -111,18 +110,25 @@ def migrate(shell: Shell, /, **flags: Any) -> None:
     shell.show({"database": shown, "current": True}, f"[green]✓[/] {shown} has the schema of {__version__}.")
 
 
-@click.command(cls=Command, context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[--exit]")
-def demo(arguments: tuple[str, ...]) -> int:
+@click.command(cls=Command)
+@click.option("--exit", "leave", is_flag=True, help="End by itself; status 0 only if every step held.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=Path("demo-data"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder of its servers; what was there is removed.",
+)
+def demo(leave: bool, data: Path) -> int:
     """Show the whole story on real data.
 
-    Starts Fairlead, trains two versions of a model, serves them, runs a canary that is promoted and one that
-    is rolled back. `--exit` ends by itself, with status 0 only if every step held.
+    Starts Fairlead, trains two versions of a model, registers and serves them, sends traffic, and runs a
+    canary that is promoted and one that is rolled back. Then it stays up until Ctrl-C.
     """
-    import importlib
+    from fairlead.demo.main import main
 
-    main: Callable[[list[str]], int] = importlib.import_module("fairlead.demo").main
-    return main(list(arguments))
+    return main(leave=leave, folder=data)
 
 
 @click.command(cls=Command)
@@ -144,11 +150,7 @@ def _run(shell: Shell, flags: dict[str, Any], roles: tuple[str, ...]) -> None:
     configure_logs("supervise", level=settings.log_level, form=settings.log_format)
     supervisor = Supervisor(settings, roles)
 
-    def announce(running: Supervisor) -> None:
-        logging.getLogger(__name__).debug("ready")
-        shell.show(_addresses(running, roles), _banner(running, roles))
-
-    supervisor.run(announce)
+    supervisor.run(lambda running: shell.show(_addresses(running, roles), _banner(running, roles)))
 
 
 def _addresses(supervisor: Supervisor, roles: tuple[str, ...]) -> dict[str, Any]:
@@ -163,10 +165,11 @@ def _addresses(supervisor: Supervisor, roles: tuple[str, ...]) -> dict[str, Any]
 
 
 def _banner(supervisor: Supervisor, roles: tuple[str, ...]) -> RenderableType:
+    from rich.markup import escape
     from rich.panel import Panel
     from rich.table import Table
 
-    settings, found = supervisor.settings, _addresses(supervisor, roles)
+    found = _addresses(supervisor, roles)
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_column(overflow="fold")
@@ -175,26 +178,24 @@ def _banner(supervisor: Supervisor, roles: tuple[str, ...]) -> RenderableType:
         facts.add_row("predictions", f"[bold cyan]{found['url']}[/]  {workers} worker{'s' * (workers != 1)}")
     if "admin_url" in found:
         facts.add_row("admin API", f"[bold cyan]{found['admin_url']}[/]  documented at /docs")
-    facts.add_row("data folder", found["data"])
-    facts.add_row("prediction log", str(supervisor.folder.log))
+    facts.add_row("data folder", escape(found["data"]))
+    facts.add_row("prediction log", escape(str(supervisor.folder.log)))
     facts.add_row("server's log", "here, on standard error")
-    if "control" in roles and "gateway" in roles:
+    if "url" in found and "admin_url" in found:
         facts.add_row()
-        for index, (line, meaning) in enumerate(_next_steps(settings, found)):
-            facts.add_row("" if index else "next", f"[bold]{line}[/]  [dim]{meaning}[/]")
+        for index, line in enumerate(_next_steps(found)):
+            facts.add_row("" if index else "next", f"[bold]{line}[/]")
     return Panel(facts, title=f"[bold]Fairlead {__version__}[/] is up", title_align="left", expand=False)
 
 
-def _next_steps(settings: Settings, found: dict[str, Any]) -> list[tuple[str, str]]:
-    default = "http://127.0.0.1:8080"
-    where = "" if found["admin_url"] == default else f" --admin-url {found['admin_url']}"
+def _next_steps(found: dict[str, Any]) -> list[str]:
+    addresses = {"FAIRLEAD_URL": found["url"], "FAIRLEAD_ADMIN_URL": found["admin_url"]}
+    usual = {"FAIRLEAD_URL": "http://127.0.0.1:8000", "FAIRLEAD_ADMIN_URL": "http://127.0.0.1:8080"}
     return [
-        (
-            f"fairlead register model.onnx --model shop --version v1{where}",
-            "or fairlead.register(…) in Python",
-        ),
-        (f"fairlead deploy shop v1 --strategy direct{where}", "all traffic to it"),
-        (f"fairlead status --watch{where}", "what happens then"),
+        *(f"export {name}={url}" for name, url in addresses.items() if url != usual[name]),
+        "fairlead register model.onnx --model shop --version v1",
+        "fairlead deploy shop v1 --strategy direct",
+        "fairlead status --watch",
     ]
 
 

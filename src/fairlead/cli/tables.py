@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["ago", "facts", "percent", "stage_text", "table", "time_text"]
+__all__ = ["ago", "facts", "percent", "proof_text", "stage_text", "table", "time_text"]
 
 _STAGE_STYLES = {
     "production": "bold green",
@@ -54,6 +54,13 @@ def facts(values: Mapping[str, Any]) -> Table:
 def stage_text(stage: str) -> Text:
     """A stage in its colour."""
     return Text(stage, style=_STAGE_STYLES.get(stage, ""))
+
+
+def proof_text(proof: Mapping[str, Any] | None) -> str | None:
+    """How a conversion was proven, in one line."""
+    if proof is None:
+        return None
+    return f"{proof['rows']:,} rows through original and ONNX, within {proof['max_difference']:.1g}"
 
 
 def percent(share: float) -> str:

@@ -106,7 +106,7 @@ def rollback(shell: Shell, /, model: str, to: str | None, local: bool, data: str
     production before does. Repeating it never returns to what was rolled back.
 
     With --local it works while control and the database are away: it changes what the gateways of this
-    machine serve, until the next change of traffic through control.
+    machine serve. Once the database is back, the agent does the same everywhere.
     """
     if local:
         return _roll_back_here(shell, model, to, data, why)
@@ -133,8 +133,8 @@ def _roll_back_here(shell: Shell, model: str, to: str | None, data: str | None, 
     lines = [
         f"[green]✓[/] [bold]{model}[/] is on [bold]{done.version}[/] on this machine: {gateways} "
         f"[dim]after {done.took_ms:.0f} ms[/]",
-        "[yellow]![/] This overrides generation "
-        f"{done.generation} here alone, until the next change of traffic through control.",
+        f"  Generation {done.generation} is overridden here. Once the database is back, "
+        "the agent does the same everywhere.",
     ]
     if done.unconfirmed:
         lines.append(f"[red]✗[/] Not confirmed by {', '.join(done.unconfirmed)}.")

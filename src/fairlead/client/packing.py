@@ -5,7 +5,6 @@ All of this happens where the person is: nothing is sent before it is known to w
 
 from __future__ import annotations
 
-import pickle
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,21 +14,17 @@ from typing import Any
 
 import msgspec
 
-from fairlead.contracts.contract import Contract, Output
-from fairlead.contracts.document import read_contract, to_json
+from fairlead.client.documents import CONTRACT, DOCUMENTS, in_order_of, profile_of_onnx, write_documents
+from fairlead.client.pickles import PICKLES, pickled, unpickled
+from fairlead.contracts.contract import Contract
+from fairlead.contracts.document import read_contract
 from fairlead.contracts.infer import infer_contract, infer_output, split_target
 from fairlead.contracts.profile import ReferenceProfile, profile
-from fairlead.contracts.table import Table
-from fairlead.errors import InvalidContract, InvalidModelFile, InvalidReference, MissingExtra, TrustRequired
+from fairlead.errors import InvalidModelFile, InvalidReference, MissingExtra, TrustRequired
 from fairlead.runtimes.base import RuntimeSpec
 
-__all__ = ["PICKLES", "Package", "packed", "unpickled"]
+__all__ = ["Package", "packed"]
 
-PICKLES = (".pkl", ".pickle", ".joblib")
-"""Suffixes of files that hold a pickle."""
-
-CONTRACT, PROOF, REFERENCE = "contract.json", "proof.json", "reference.json"
-_OWN = (CONTRACT, PROOF, REFERENCE)
 _ENTRY = "model.onnx"
 
 
@@ -61,35 +56,8 @@ def packed(
     """
     given = contract if contract is None or isinstance(contract, Contract) else read_contract(contract)
     with tempfile.TemporaryDirectory(prefix="fairlead-") as name:
-        scratch = Path(name)
-        yield _Packer(scratch, reference, target, given, tolerance, trust_pickle).pack(model)
-
-
-def unpickled(file: Path) -> Any:
-    """The object in a pickle. This runs the code that the pickle names, in this process."""
-    try:
-        import joblib  # type: ignore[import-untyped]
-
-        load = joblib.load
-    except ImportError:
-        load = _load
-    try:
-        return load(file)
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"{file.name} needs the library {error.name!r}.", remedy=f"Run `pip install {error.name}`."
-        ) from error
-    except Exception as error:
-        # A damaged pickle raises whatever it happens to run into.
-        raise InvalidModelFile(
-            f"{file.name} cannot be unpickled: {type(error).__name__}: {error}.",
-            remedy="Save it again with the same libraries that are installed here.",
-        ) from error
-
-
-def _load(file: Path) -> Any:
-    with file.open("rb") as stream:
-        return pickle.load(stream)
+        packer = _Packer(Path(name), reference, target, given, tolerance, trust_pickle)
+        yield packer.finished(packer.pack(model))
 
 
 class _Packer:
@@ -112,13 +80,28 @@ class _Packer:
         self._trust_pickle = trust_pickle
 
     def pack(self, model: Any) -> Package:
+        """The package without its documents."""
         if isinstance(model, str | Path):
             return self._path(Path(model))
         if isinstance(model, bytes | bytearray | memoryview):
             return self._onnx_bytes(bytes(model))
         if hasattr(model, "SerializeToString") and hasattr(model, "graph"):
             return self._onnx_bytes(bytes(model.SerializeToString()))
-        return self._pickled(model) if self._trust_pickle else self._converted(model)
+        if self._trust_pickle:
+            path = self._scratch / "model.pkl"
+            pickled(model, path)
+            return self._python({path.name: path}, path.name, model)
+        return self._converted(model)
+
+    def finished(self, package: Package) -> Package:
+        """The package with contract, proof and profile among its files, once contract and model fit."""
+        from fairlead.runtimes.binding import Binding
+
+        Binding(package.contract.verify(), package.runtime)
+        documents = write_documents(
+            self._scratch / "documents", package.contract, package.proof, package.profile
+        )
+        return msgspec.structs.replace(package, files={**package.files, **documents})
 
     # --- files and folders ----------------------------------------------------------------------------------
 
@@ -130,10 +113,10 @@ class _Packer:
         suffix = path.suffix.lower()
         if suffix == ".onnx":
             # A copy of the file alone: when it needs others beside it, that shows now.
-            return self._onnx(Path(shutil.copy(path, self._scratch / _ENTRY)), {})
+            return self._onnx({path.name: Path(shutil.copy(path, self._scratch))}, path.name)
         if suffix in PICKLES:
             if self._trust_pickle:
-                return self._python(path, {path.name: path})
+                return self._python({path.name: path}, path.name)
             return self._converted(unpickled(path))
         raise InvalidModelFile(
             f"{path.name!r} is no model that Fairlead knows.",
@@ -144,20 +127,17 @@ class _Packer:
         from fairlead.registry.artifacts import manifest_of
 
         files = {file.path: folder / file.path for file in manifest_of(folder).files}
-        if self._contract is None:
-            for name in ("contract.toml", CONTRACT):
-                if name in files:
-                    self._contract = read_contract(files[name])
-                    break
-        others = {name: path for name, path in files.items() if name not in _OWN}
-        models = [name for name in others if name.endswith(".onnx")]
+        own = next((files[name] for name in ("contract.toml", CONTRACT) if name in files), None)
+        if self._contract is None and own is not None:
+            self._contract = read_contract(own)
+        for name in DOCUMENTS:
+            files.pop(name, None)  # they are made anew
+        models = [name for name in files if name.endswith(".onnx")]
+        pickles = [name for name in files if name.endswith(PICKLES)]
         if models:
-            entry = _ENTRY if _ENTRY in models else _only(folder, models, ".onnx")
-            del others[entry]
-            return self._onnx(folder / entry, others, entry)
-        pickles = [name for name in others if name.endswith(PICKLES)]
+            return self._onnx(files, _ENTRY if _ENTRY in models else _only(folder, models))
         if pickles and self._trust_pickle:
-            return self._python(folder / _only(folder, pickles, "pickle"), others)
+            return self._python(files, _only(folder, pickles))
         if pickles:
             raise TrustRequired(
                 f"The model in folder {folder.name!r} is a pickle.",
@@ -172,31 +152,33 @@ class _Packer:
     def _onnx_bytes(self, data: bytes) -> Package:
         path = self._scratch / _ENTRY
         path.write_bytes(data)
-        return self._onnx(path, {})
+        return self._onnx({_ENTRY: path}, _ENTRY)
 
-    def _onnx(self, path: Path, others: Mapping[str, Path], entry: str = _ENTRY) -> Package:
+    def _onnx(self, files: Mapping[str, Path], entry: str) -> Package:
         from fairlead.runtimes.onnx import spec_from_onnx
 
-        given = self._contract
-        table, target = self._features()
+        path, given = files[entry], self._contract
+        table, answers = None, None
+        if self._reference is not None:
+            table, answers = split_target(self._reference, self._target, None)
+        if given is not None and table is not None:
+            table.select(given.names)  # what is not there is named
+            ordered = [name for name in table.names if name in given.names]
+            given = Contract(inputs=tuple(map(given.field, ordered)), output=given.output)
         names = given.names if given is not None else table.names if table is not None else None
-        runtime, draft = spec_from_onnx(path, entry, names, given.output if given is not None else None)
-        if given is None and target is not None and draft.output.kind == "class":
-            runtime, draft = spec_from_onnx(path, entry, names, target)
+        runtime, contract = spec_from_onnx(path, entry, names, given.output if given is not None else None)
         if given is not None:
-            draft = given
+            contract = given
         elif table is not None:
+            if answers is not None and contract.output.kind == "class":
+                runtime, contract = spec_from_onnx(path, entry, names, infer_output(answers))
             # Columns that the model does not take are no part of what callers must send.
-            draft = infer_contract(table, output=draft.output, columns=draft.names)
-        package = Package(files={**others, entry: path}, runtime=runtime, contract=draft, framework="onnx")
-        return self._with_documents(package, table)
-
-    def _features(self) -> tuple[Table | None, Output | None]:
-        """The reference rows without the answers, and what the answers say about the output."""
-        if self._reference is None:
-            return None, None
-        table, answers = split_target(self._reference, self._target, None)
-        return table, None if answers is None else infer_output(answers)
+            contract = infer_contract(table, output=contract.output, columns=contract.names)
+        held = None
+        if table is not None:
+            folder = path.parents[entry.count("/")]
+            held = profile_of_onnx(folder, runtime, contract, table.select(contract.names))
+        return Package(files=files, runtime=runtime, contract=contract, framework="onnx", profile=held)
 
     # --- scikit-learn ---------------------------------------------------------------------------------------
 
@@ -204,117 +186,75 @@ class _Packer:
         if self._reference is None:
             raise InvalidReference(
                 "A conversion is proven on rows of the training data, and none were given.",
-                remedy="Give reference=X_train; a thousand rows are plenty.",
+                remedy="Give a reference, such as the table that the model was fitted on.",
             )
         from fairlead.runtimes.convert import convert
 
         done = convert(model, self._reference, target=self._target, tolerance=self._tolerance)
         path = self._scratch / _ENTRY
         path.write_bytes(done.onnx)
-        held, contract = done.profile, done.contract
-        if self._contract is not None:
-            contract = _in_order_of(self._contract, done.contract, done.spec)
-            held = msgspec.structs.replace(held, contract_id=contract.id)
-        package = Package(
+        contract = done.contract if self._contract is None else in_order_of(self._contract, done.contract)
+        return Package(
             files={_ENTRY: path},
             runtime=done.spec,
             contract=contract,
             framework="sklearn",
             proof=msgspec.to_builtins(done.proof),
-            profile=held,
+            profile=msgspec.structs.replace(done.profile, contract_id=contract.id),
         )
-        return self._with_documents(package, None)
 
     # --- Python ---------------------------------------------------------------------------------------------
 
-    def _pickled(self, model: Any) -> Package:
-        path = self._scratch / "model.pkl"
-        try:
-            path.write_bytes(pickle.dumps(model, protocol=5))
-        except Exception as error:
-            raise InvalidModelFile(
-                f"The {type(model).__qualname__} cannot be pickled: {error}.",
-                remedy="Register something that can: no open files, locks or lambdas inside.",
-            ) from error
-        return self._python(path, {path.name: path})
+    def _python(self, files: Mapping[str, Path], entry: str, model: Any = None) -> Package:
+        """A pickle as it is. What it answers is asked of the object itself, where it can be opened here."""
+        from fairlead.runtimes.python import python_spec
 
-    def _python(self, path: Path, files: Mapping[str, Path]) -> Package:
-        raise NotImplementedError
-
-    # --- what goes along ------------------------------------------------------------------------------------
-
-    def _with_documents(self, package: Package, table: Table | None) -> Package:
-        """The package with contract, proof and profile as files of the version."""
-        from fairlead.runtimes.binding import Binding
-
-        contract = package.contract.verify()
-        Binding(contract, package.runtime)
-        held = package.profile
-        if held is None and table is not None:
-            held = self._profile(package, table)
-        documents: dict[str, bytes] = {CONTRACT: to_json(contract).encode()}
-        if package.proof is not None:
-            documents[PROOF] = _indented(package.proof)
-        if held is not None:
-            documents[REFERENCE] = _indented(held)
-        own = self._scratch / "documents"
-        own.mkdir()
-        for name, content in documents.items():
-            (own / name).write_bytes(content)
-        files = {**package.files, **{name: own / name for name in documents}}
-        return msgspec.structs.replace(package, files=files, contract=contract, profile=held)
-
-    def _profile(self, package: Package, table: Table) -> ReferenceProfile:
-        """The profile of the reference rows with the model's own answers to them: it must be able to give
-        some."""
-        from fairlead.runtimes.binding import Binding
-        from fairlead.runtimes.onnx import OnnxRuntime
-        from fairlead.runtimes.proof import serve
-
-        path = package.files[package.runtime.entry]
-        folder = path.parents[package.runtime.entry.count("/")]
-        runtime = OnnxRuntime(folder, package.runtime)
-        try:
-            served = serve(table, package.contract, runtime, Binding(package.contract, package.runtime))
-        finally:
-            runtime.close()
-        values = [prediction.value for prediction in served]
-        known = package.contract.output.kind == "class" and served[0].probabilities is not None
-        table_of = [prediction.probabilities or [] for prediction in served] if known else None
-        return profile(table, package.contract, predictions=values, probabilities=table_of)
-
-
-def _in_order_of(given: Contract, inferred: Contract, runtime: RuntimeSpec) -> Contract:
-    """The person's contract with its fields in the order of the model's columns."""
-    unknown = sorted(set(given.names) ^ set(inferred.names))
-    if unknown:
-        raise InvalidContract(
-            f"Contract and model name different features: {', '.join(unknown)}.",
-            remedy=f"Name exactly what the model was trained on: {', '.join(inferred.names)}.",
+        if model is None:
+            model = self._opened(files[entry])
+        contract, held = self._contract, None
+        if self._reference is not None:
+            inferred, held = self._observed(model)
+            contract = inferred if contract is None else in_order_of(contract, inferred)
+            held = msgspec.structs.replace(held, contract_id=contract.id)
+        if contract is None:
+            raise InvalidReference(
+                "Nothing says what the pickled model takes and answers.",
+                remedy="Give a contract, or a reference with its target.",
+            )
+        knows = not hasattr(model, "predict") or hasattr(model, "predict_proba")
+        return Package(
+            files=files,
+            runtime=python_spec(contract, entry, probabilities=knows),
+            contract=contract,
+            framework="python",
+            profile=held,
         )
-    if given.output.kind != inferred.output.kind or (
-        given.output.classes and given.output.classes != inferred.output.classes
-    ):
-        raise InvalidContract(
-            "Contract and model answer different things.",
-            remedy=f"The model answers a {inferred.output.kind}: {list(inferred.output.classes) or 'any'}.",
-        )
-    output = (
-        given.output
-        if given.output.classes
-        else msgspec.structs.replace(given.output, classes=inferred.output.classes)
-    )
-    return Contract(inputs=tuple(given.field(name) for name in inferred.names), output=output)
+
+    def _opened(self, path: Path) -> Any:
+        try:
+            return unpickled(path)
+        except MissingExtra:
+            return None  # the server may have what is missing here
+
+    def _observed(self, model: Any) -> tuple[Contract, ReferenceProfile]:
+        """Contract and profile of the reference rows, with the object's own answers if it gives any."""
+        from fairlead.runtimes.original import original_answers, reference_rows
+
+        if not (hasattr(model, "predict") and hasattr(model, "get_params")):
+            contract = infer_contract(self._reference, target=self._target)
+            table, _ = split_target(self._reference, self._target, None)
+            return contract, profile(table, contract)
+        table, frame = reference_rows(model, self._reference, self._target)
+        output, answers = original_answers(model, frame, None)
+        contract = infer_contract(table, output=output)
+        held = profile(table, contract, predictions=answers.values, probabilities=answers.probabilities)
+        return contract, held
 
 
-def _only(folder: Path, names: list[str], kind: str) -> str:
+def _only(folder: Path, names: list[str]) -> str:
     if len(names) > 1:
         raise InvalidModelFile(
-            f"Folder {folder.name!r} has several {kind} files: {', '.join(sorted(names))}.",
-            remedy=f"Name the main one {_ENTRY}." if kind == ".onnx" else "Leave one.",
+            f"Folder {folder.name!r} has several models: {', '.join(sorted(names))}.",
+            remedy=f"Call the main one {_ENTRY}, or leave one.",
         )
     return names[0]
-
-
-def _indented(document: Any) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"

@@ -95,7 +95,7 @@ def register(
             why=why,
             advance=advance,
         )
-        if description is not None:
+        if description is not None and description != server.model(name).description:
             server.describe(name, description, why=why)
         return done.version
 
