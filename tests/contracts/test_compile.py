@@ -136,10 +136,24 @@ def test_a_request_read_with_one_contract_gives_its_row_under_another():
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b"3", b'"x"', b"null", b'{"features":3}', b'{"feature":{}}',
-     b'{"features":{},"units":1}', b"\xff\xfe", b"[" * 100_000, b'{"features":{"age":1}}x',
-     b'{"features":{"age":1},"unit":true}', b'{"features":{"age":1},"unit":{"a":1}}', b'{"features":{"age":' + b"9" * 5000 + b"}}"],
-)  # fmt: skip
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"3",
+        b'"x"',
+        b"null",
+        b'{"features":3}',
+        b'{"feature":{}}',
+        b'{"features":{},"units":1}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"features":{"age":1}}x',
+        b'{"features":{"age":1},"unit":true}',
+        b'{"features":{"age":1},"unit":{"a":1}}',
+        b'{"features":{"age":' + b"9" * 5000 + b"}}",
+    ],
+)
 def test_what_is_no_predict_request_is_malformed_and_never_a_crash(body):
     compiled = contract(AGE)
     with pytest.raises((MalformedRequest, DataContractViolation)):
