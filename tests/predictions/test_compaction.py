@@ -73,7 +73,7 @@ def test_merging_ends_with_few_files_no_file_too_large_and_every_row(rows: list[
     files = [file(f"f{number}", count) for number, count in enumerate(rows)]
     now, merges = AT + days * DAY, 0
     while chosen := next_merge(files, now):
-        assert len(chosen) > 1
+        assert 1 < len(chosen) <= 64
         total = sum(item.rows for item in chosen)
         assert total <= FULL_ROWS
         merges += 1

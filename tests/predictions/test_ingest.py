@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from fairlead.errors import DataFolderInUse
+from fairlead.errors import DataFolderInUse, StoreUnavailable
 from fairlead.predictions.ingest import Ingest
 from fairlead.predictions.parquet import read_table
 from fairlead.predictions.segments import SegmentWriter, frame
@@ -248,6 +248,43 @@ def test_status_tells_how_far_ingestion_is(tmp_path: Path, writer: SegmentWriter
     flushed = ingest.status()
     assert (flushed.rows, flushed.fresh_rows, flushed.flushed_at) == (2, 0, 1_234.5)
     assert flushed.trouble is None
+
+
+def test_a_manifest_that_cannot_be_written_leaves_no_file_behind(
+    tmp_path: Path, writer: SegmentWriter
+) -> None:
+    ingest = Ingest(tmp_path, clock=lambda: AT / 1e6)
+    for _ in range(8):
+        writer.append(frame(make_record()))
+        ingest.poll()
+        ingest.flush()
+    before = files_on_disk(tmp_path)
+    obstacle = tmp_path / "predictions" / ".manifest.json.new"
+    obstacle.mkdir()
+    writer.append(frame(make_record()))
+    ingest.poll()
+    for attempt in (ingest.flush, ingest.compact):
+        with pytest.raises(StoreUnavailable, match="cannot be written"):
+            attempt()
+        assert files_on_disk(tmp_path) == before
+        assert Counter(visible(ingest).values()) == {1: 9}
+    obstacle.rmdir()
+    ingest.flush()
+    ingest.compact()
+    assert Counter(visible(ingest).values()) == {1: 9}
+
+
+def test_a_corrupt_segment_is_put_aside_and_the_rest_ingested(tmp_path: Path, writer: SegmentWriter) -> None:
+    writer.append(frame(make_record(request_id="before")))
+    writer.append(b"\x00" * 32, frame(make_record()))
+    writer.close()
+    writer.append(frame(make_record(request_id="after")))
+    ingest = Ingest(tmp_path)
+    ingest.poll()
+    ingest.flush()
+    assert visible(ingest) == {"before": 1, "after": 1}
+    assert ingest.status().corrupt == 1
+    assert [path.suffix for path in sorted((tmp_path / "log" / "g0").iterdir())] == [".corrupt", ".seg"]
 
 
 _FULL_DISK = """

@@ -14,7 +14,8 @@ from fairlead.errors import InvalidQuery
 from fairlead.predictions.ingest import Ingest
 from fairlead.predictions.query import Queries
 from fairlead.predictions.segments import SegmentWriter, frame
-from fairlead.predictions.summaries import Summaries, Window
+from fairlead.predictions.summaries import Summaries
+from fairlead.predictions.windows import Window
 from tests.predictions.records import AT, make_outcome, make_record
 
 START = datetime.fromtimestamp(AT / 1e6, UTC)

@@ -25,6 +25,7 @@ FULL_ROWS = 1_000_000
 """A file with so many rows is left as it is, and no merge makes a larger one."""
 
 _TOGETHER = 8
+_MOST_TOGETHER = 64  # a merge holds one row group of each file in memory
 _DAY = 86_400_000_000
 _SETTLED_AFTER = 3_600_000_000  # a day's stragglers are in an hour after it
 
@@ -75,7 +76,7 @@ def _up_to_full(files: list[DataFile]) -> list[DataFile]:
     chosen: list[DataFile] = []
     rows = 0
     for file in files:
-        if rows + file.rows <= FULL_ROWS:
+        if rows + file.rows <= FULL_ROWS and len(chosen) < _MOST_TOGETHER:
             chosen.append(file)
             rows += file.rows
     return chosen

@@ -16,7 +16,6 @@ import fcntl
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from fairlead.errors import DataFolderInUse, FairleadError, StorageFull, StoreUn
 from fairlead.predictions import compaction
 from fairlead.predictions.columns import OUTCOMES, combine
 from fairlead.predictions.fresh import FreshRows
+from fairlead.predictions.leases import Leases
 from fairlead.predictions.manifest import DataFile, Manifest, recover, save_manifest
 from fairlead.predictions.parquet import remove_files, sorted_by_id, write_predictions, write_table
 from fairlead.predictions.record import Outcome, PredictionRecord, SchemaFrame
@@ -101,8 +101,7 @@ class Ingest:
         self._tail = SegmentTail(data_folder / "log", self._manifest.positions)
         self._contracts: dict[str, SchemaFrame] = dict(self._manifest.contracts)
         self._fresh, self._flushing = FreshRows(), FreshRows()
-        self._leases: Counter[str] = Counter()
-        self._doomed: list[DataFile] = []
+        self._leases = Leases(self.root)
         self._oldest_fresh: float | None = None
         self._caught_up_at = time.monotonic()
         self._flushed_at: float | None = None
@@ -149,13 +148,12 @@ class Ingest:
         """The log as it is now; its files are kept while the block runs."""
         with self._state:
             taken = Snapshot(self.root, self._manifest.files, self._flushing.before(self._fresh))
-            self._leases.update(file.path for file in taken.files)
+            self._leases.take(taken.files)
         try:
             yield taken
         finally:
             with self._state:
-                self._leases.subtract(file.path for file in taken.files)
-                self._remove_doomed()
+                self._leases.give_back(taken.files)
 
     def contract(self, contract_id: str | None) -> SchemaFrame | None:
         """Names and types of that contract's features, when a record of it has been read."""
@@ -217,8 +215,7 @@ class Ingest:
             except OSError as error:
                 raise _refusal(error, self.root) from error
             with self._state:
-                self._doomed += files
-                self._remove_doomed()
+                self._leases.doom(files)
             return True
 
     def maintain(self) -> None:
@@ -298,14 +295,6 @@ class Ingest:
             self._tail.remove(names)
         except OSError as error:  # they are in Parquet all the same; the next flush tries again
             logger.warning("A segment that was ingested cannot be removed: %s", error)
-
-    def _remove_doomed(self) -> None:
-        """Deletes merged files that no query reads any more."""
-        kept = [file for file in self._doomed if self._leases[file.path] > 0]
-        gone = [file for file in self._doomed if self._leases[file.path] <= 0]
-        remove_files(self.root, [path for file in gone for path in file.paths()])
-        self._doomed = kept
-        self._leases = +self._leases
 
 
 def _lock(root: Path) -> IO[bytes]:

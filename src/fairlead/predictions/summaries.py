@@ -7,8 +7,6 @@ latency of nothing is None. The version is the one that answered, or that should
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,41 +16,12 @@ from fairlead.errors import InvalidQuery
 from fairlead.predictions.ingest import Snapshot
 from fairlead.predictions.query import Queries
 from fairlead.predictions.record import Source
-from fairlead.predictions.windows import quantile
+from fairlead.predictions.windows import SHARES, Window, window_of, window_of_buckets
 
-__all__ = ["OutcomeSummary", "Summaries", "Window"]
+__all__ = ["MetricSummary", "OutcomeSummary", "Summaries", "Window"]
 
 _MINUTE = timedelta(minutes=1)
 _MOST_WINDOWS = 100_000
-_SHARES = (0.5, 0.95, 0.99)
-
-
-class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened from `start` (inclusive) to `end` (exclusive). `rate` is predictions per second.
-
-    `exact` tells whether the quantiles come from the rows; otherwise they are within 1 %.
-    """
-
-    start: datetime
-    end: datetime
-    version: str | None
-    arm: str | None = None
-    role: str | None = None
-    source: Source | None = None
-    count: int
-    ok: int
-    rejected: int
-    failed: int
-    cached: int
-    rate: float
-    error_rate: float | None
-    cache_hit_rate: float | None
-    p50_ms: float | None
-    p95_ms: float | None
-    p99_ms: float | None
-    mean_ms: float | None
-    max_ms: float | None
-    exact: bool
 
 
 class MetricSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +78,7 @@ class Summaries:
         found = []
         for (slot, version, arm, role, source), members in groups.items():
             start = datetime.fromtimestamp(slot * step, UTC)
-            window = _from_buckets(members, start, start + timedelta(seconds=step), version)
+            window = window_of_buckets(members, start, start + timedelta(seconds=step), version)
             found.append(msgspec.structs.replace(window, arm=arm, role=role, source=source))
         found.sort(key=lambda window: (window.start, window.version or "", window.arm or ""))
         return found
@@ -135,7 +104,7 @@ class Summaries:
                 for row in self._counts(snapshot, model, first, last, 60)
                 if row["version"] == version and row["source"] == source
             ]
-        return msgspec.structs.replace(_from_buckets(rows, first, last, version), source=source)
+        return msgspec.structs.replace(window_of_buckets(rows, first, last, version), source=source)
 
     def outcomes(
         self, model: str, since: datetime, until: datetime, *, source: Source = "online"
@@ -219,70 +188,10 @@ FROM subjects GROUP BY ALL ORDER BY ALL
 """
 
 
-def _from_buckets(
-    rows: Iterable[dict[str, Any]], start: datetime, end: datetime, version: str | None
-) -> Window:
-    totals: Counter[str] = Counter()
-    buckets: Counter[int] = Counter()
-    latency_sum, latency_max = 0.0, None
-    for row in rows:
-        totals.update({name: row[name] for name in ("count", "ok", "rejected", "failed", "cached")})
-        if row["bucket"] is not None:
-            buckets[row["bucket"]] += row["count"]
-            latency_sum += row["latency_sum"]
-            latency_max = max(latency_max or 0.0, row["latency_max"])
-    measured = buckets.total()
-    found = [quantile(buckets, share) for share in _SHARES]
-    return _window(
-        totals,
-        start,
-        end,
-        version,
-        [None if value is None else min(value, latency_max or value) for value in found],
-        latency_sum / measured if measured else None,
-        latency_max,
-        exact=False,
-    )
-
-
 def _from_rows(row: dict[str, Any], start: datetime, end: datetime, version: str, source: Source) -> Window:
-    quantiles = row["quantiles"] or [None] * len(_SHARES)
-    window = _window(row, start, end, version, quantiles, row["mean_ms"], row["max_ms"], exact=True)
+    quantiles = row["quantiles"] or [None] * len(SHARES)
+    window = window_of(row, start, end, version, quantiles, row["mean_ms"], row["max_ms"], exact=True)
     return msgspec.structs.replace(window, source=source)
-
-
-def _window(
-    totals: dict[str, Any],
-    start: datetime,
-    end: datetime,
-    version: str | None,
-    quantiles: list[float | None],
-    mean: float | None,
-    highest: float | None,
-    *,
-    exact: bool,
-) -> Window:
-    answered = totals["ok"] + totals["failed"]
-    seconds = (end - start).total_seconds()
-    return Window(
-        start=start,
-        end=end,
-        version=version,
-        count=totals["count"],
-        ok=totals["ok"],
-        rejected=totals["rejected"],
-        failed=totals["failed"],
-        cached=totals["cached"],
-        rate=totals["count"] / seconds if seconds else 0.0,
-        error_rate=totals["failed"] / answered if answered else None,
-        cache_hit_rate=totals["cached"] / totals["ok"] if totals["ok"] else None,
-        p50_ms=quantiles[0],
-        p95_ms=quantiles[1],
-        p99_ms=quantiles[2],
-        mean_ms=mean,
-        max_ms=highest,
-        exact=exact,
-    )
 
 
 def _whole_minutes(since: datetime, until: datetime) -> tuple[datetime, datetime]:

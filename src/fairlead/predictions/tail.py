@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from fairlead.predictions.framing import MAGIC, MAX_PAYLOAD_BYTES, read_frames
 from fairlead.predictions.record import Outcome, PredictionRecord, SchemaFrame
 
 __all__ = ["Entry", "SegmentTail"]
+
+logger = logging.getLogger(__name__)
 
 Entry = PredictionRecord | Outcome | SchemaFrame
 
@@ -152,10 +155,17 @@ class SegmentTail:
                 return
             self.corrupt += 1
             self._given_up.add(name)
+            logger.error(
+                "%s is corrupt at byte %d; the rest of it, %d bytes so far, is given up and kept as .corrupt",
+                self._path(name),
+                position,
+                size - position,
+            )
         elif living:
             return
         elif state == "torn" and position < size:
             self.torn += 1
+            logger.info("%s ends in %d torn bytes: its writer was killed", self._path(name), size - position)
         self._suspected.pop(name, None)
         self.positions[name] = size
         self._finished.add(name)

@@ -12,18 +12,37 @@ caller's fault and no work: they are counted with a null bucket and have no late
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-__all__ = ["KEYS", "WINDOWS", "buckets_of", "quantile", "window_table"]
+from fairlead.predictions.record import Source
+
+__all__ = [
+    "KEYS",
+    "SHARES",
+    "WINDOWS",
+    "Window",
+    "buckets_of",
+    "quantile",
+    "window_of",
+    "window_of_buckets",
+    "window_table",
+]
 
 _ACCURACY = 0.01
 _BASE = (1 + _ACCURACY) / (1 - _ACCURACY)
 _LAST_BUCKET = 1_200  # more than seven hours
+
+SHARES = (0.5, 0.95, 0.99)
+"""The quantiles of latency that a `Window` has."""
 
 KEYS = ("minute", "model", "source", "version", "arm", "role", "bucket")
 
@@ -97,3 +116,93 @@ def window_table(predictions: pa.Table) -> pa.Table:
     )
     names = [*KEYS, "count_all", *(f"{name}_sum" for name, _ in sums), "latency_ms_sum", "latency_ms_max"]
     return found.select(names).rename_columns(WINDOWS.names).cast(WINDOWS)
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened from `start` (inclusive) to `end` (exclusive). `rate` is predictions per second.
+
+    `exact` tells whether the quantiles come from the rows; otherwise they are within 1 %.
+    """
+
+    start: datetime
+    end: datetime
+    version: str | None
+    arm: str | None = None
+    role: str | None = None
+    source: Source | None = None
+    count: int
+    ok: int
+    rejected: int
+    failed: int
+    cached: int
+    rate: float
+    error_rate: float | None
+    cache_hit_rate: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    mean_ms: float | None
+    max_ms: float | None
+    exact: bool
+
+
+def window_of_buckets(
+    rows: Iterable[dict[str, Any]], start: datetime, end: datetime, version: str | None
+) -> Window:
+    """The sum of window rows (as `WINDOWS` has them) over the time given."""
+    totals: Counter[str] = Counter()
+    buckets: Counter[int] = Counter()
+    latency_sum, latency_max = 0.0, None
+    for row in rows:
+        totals.update({name: row[name] for name in ("count", "ok", "rejected", "failed", "cached")})
+        if row["bucket"] is not None:
+            buckets[row["bucket"]] += row["count"]
+            latency_sum += row["latency_sum"]
+            latency_max = max(latency_max or 0.0, row["latency_max"])
+    measured = buckets.total()
+    found = [quantile(buckets, share) for share in SHARES]
+    return window_of(
+        totals,
+        start,
+        end,
+        version,
+        [None if value is None else min(value, latency_max or value) for value in found],
+        latency_sum / measured if measured else None,
+        latency_max,
+        exact=False,
+    )
+
+
+def window_of(
+    totals: Mapping[str, Any],
+    start: datetime,
+    end: datetime,
+    version: str | None,
+    quantiles: Sequence[float | None],
+    mean: float | None,
+    highest: float | None,
+    *,
+    exact: bool,
+) -> Window:
+    """A window of counted predictions, with the rates that follow from the counts."""
+    answered = totals["ok"] + totals["failed"]
+    seconds = (end - start).total_seconds()
+    return Window(
+        start=start,
+        end=end,
+        version=version,
+        count=totals["count"],
+        ok=totals["ok"],
+        rejected=totals["rejected"],
+        failed=totals["failed"],
+        cached=totals["cached"],
+        rate=totals["count"] / seconds if seconds else 0.0,
+        error_rate=totals["failed"] / answered if answered else None,
+        cache_hit_rate=totals["cached"] / totals["ok"] if totals["ok"] else None,
+        p50_ms=quantiles[0],
+        p95_ms=quantiles[1],
+        p99_ms=quantiles[2],
+        mean_ms=mean,
+        max_ms=highest,
+        exact=exact,
+    )
