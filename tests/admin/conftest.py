@@ -102,6 +102,12 @@ class Api:
 
 
 @pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """SQLite: the API only translates. What it translates to is tested on both databases elsewhere."""
+    return f"sqlite:///{tmp_path}/fairlead.db"
+
+
+@pytest.fixture
 def api(database: Database, blobs: Blobs, tmp_path: Path) -> Iterator[Api]:
     """The API on an empty database, without gateways."""
     settings = Settings(data=str(tmp_path / "data"), max_body_bytes=100_000, max_artifact_bytes=1_000_000)

@@ -97,10 +97,3 @@ def test_a_store_that_is_away_is_a_503_with_a_time_to_try_again(
     response = api.http.get("/api/v1/models")
     assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
     assert response.headers["retry-after"] == "1"
-
-
-def test_text_that_the_database_cannot_hold_is_the_callers_fault(shop: Api) -> None:
-    status, _ = shop.call("PUT", "/models/shop/description", {"description": "nul \x00"})
-    assert status in (200, 400)
-    status, _ = shop.call("GET", "/models/sh%00p")
-    assert status in (400, 404)

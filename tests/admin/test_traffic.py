@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from tests.admin.conftest import Api
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/fairlead.db"
+    return str(request.getfixturevalue("postgres_url"))
 
 
 def test_a_canary_is_deployed_promoted_and_rolled_back(shop: Api) -> None:
@@ -91,3 +103,12 @@ def test_refusals_of_traffic_have_their_codes(shop: Api) -> None:
     assert refused == (409, "rollout_in_progress")
     superseding = {"version": "v3", "supersede": True}
     assert shop.call("POST", "/models/shop/deploy", superseding)[1]["weights"] == {"v1": 95.0, "v3": 5.0}
+
+
+def test_text_that_a_database_cannot_hold_is_the_callers_fault(shop: Api) -> None:
+    status, answer = shop.call("POST", "/models/shop/deploy", {"version": "v2", "why": "nul \x00"})
+    if shop.database.is_sqlite:
+        assert status == 200
+    else:
+        assert (status, answer["code"]) == (400, "malformed_request")
+    assert shop.refused("GET", "/models/sh%00p")[0] in (400, 404)
