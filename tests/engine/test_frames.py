@@ -123,6 +123,16 @@ def test_garbage_is_never_taken_for_a_message(data: bytes) -> None:
         assert isinstance(message, Setup | Request | Ready | Answer)
 
 
+def test_only_texts_on_their_way_to_a_model_may_be_null() -> None:
+    array = np.array(["a", None], dtype=object)
+    cell = pack(array, nulls=True)
+    assert unpack(cell, nulls=True).tolist() == ["a", None]
+    with pytest.raises(FrameError, match="null"):
+        unpack(cell)
+    with pytest.raises(FrameError, match="cannot be sent"):
+        pack(array)
+
+
 def test_each_side_believes_only_what_the_other_may_say() -> None:
     ready, setup = encode(Ready())[1], encode(Setup("m.pkl", {}, ()))[1]
     for decode, body in ((decode_request, ready), (decode_answer, setup), (decode_answer, b"")):

@@ -17,7 +17,11 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from fairlead.contracts.contract import Contract, Field, Output
 from fairlead.contracts.infer import infer_contract
@@ -107,6 +111,17 @@ class Estimator:
         assert type(rows) is np.ndarray and rows.dtype == np.float64
         return rows @ self.coefficients
 """
+
+
+def test_nulls_are_what_the_model_was_fitted_with(tmp_path: Path, run: Run) -> None:
+    frame = pd.DataFrame({"land": ["DE", None, "FR", "DE"] * 9, "n": [1.0, 2.0, None, 4.0] * 9})
+    target = frame.land.isna()
+    texts = make_pipeline(SimpleImputer(strategy="constant", fill_value="?"), OneHotEncoder())
+    parts = ColumnTransformer([("t", texts, ["land"]), ("n", SimpleImputer(), ["n"])])
+    model = make_pipeline(parts, RandomForestClassifier(5, random_state=0)).fit(frame, target)
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(model))
+    predictions = served(infer_contract(frame, target=target), frame, tmp_path, run)
+    assert [prediction.value for prediction in predictions] == target.tolist()
 
 
 def test_an_estimator_without_names_gets_a_matrix(folder: Path, run: Run) -> None:

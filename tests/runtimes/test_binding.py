@@ -69,6 +69,19 @@ def test_columns_have_the_type_and_rank_that_the_model_asks_for() -> None:
     assert math.isnan(feed["x"][1, 0])
 
 
+def test_missing_text_is_empty_in_onnx_and_none_in_python() -> None:
+    contract = Contract(inputs=(Field(name="s", type="string", nullable=True),), output=NUMBER)
+    for kind, expected in (("onnx", ["a", ""]), ("python", ["a", None])):
+        spec = RuntimeSpec(
+            kind=kind,  # type: ignore[arg-type]
+            entry="m",
+            binding="columns",
+            inputs=(Tensor(name="s", dtype="string", shape=(-1,)),),
+            outputs=OutputNames(value="y"),
+        )
+        assert Binding(contract, spec).encode([("a",), (None,)])["s"].tolist() == expected
+
+
 def test_lists_of_different_lengths_do_not_share_a_tensor() -> None:
     for matrix, name in ((True, "X"), (False, "v")):
         binding = bound(

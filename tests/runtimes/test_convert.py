@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -417,6 +419,20 @@ def test_what_cannot_be_converted_says_which_part_and_what_to_do(model: Any, say
     with pytest.raises(ConversionRefused, match=says) as caught:
         convert(model, WINE)
     assert caught.value.remedy
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['skl2onnx'] = None\n"
+        "from fairlead.errors import MissingExtra\n"
+        "from fairlead.runtimes.convert import convert\n"
+        "try:\n    convert(None, None)\n"
+        "except MissingExtra as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == (
+        "Converting a scikit-learn model needs skl2onnx. pip install 'fairlead[sklearn]'"
+    )
 
 
 # --- side effects -------------------------------------------------------------------------------------------

@@ -46,11 +46,14 @@ class FrameError(ValueError):
 
 
 class Cell(msgspec.Struct, array_like=True):
-    """One tensor: `data` holds its bytes in C order, or its texts (dtype `string`) in that order."""
+    """One tensor: `data` holds its bytes in C order, or its texts (dtype `string`) in that order.
+
+    Texts on their way to a model may be null; those that it answers may not.
+    """
 
     dtype: str
     shape: tuple[int, ...]
-    data: bytes | list[str]
+    data: bytes | list[str | None]
 
 
 class Setup(msgspec.Struct, tag="setup"):
@@ -137,12 +140,12 @@ class Frames:
             yield body
 
 
-def pack(array: Array) -> Cell:
+def pack(array: Array, *, nulls: bool = False) -> Cell:
     """The tensor as it travels. Number types that are not served become the nearest that is."""
     shape = array.shape
     if array.dtype.kind in "OUT":
         values = array.ravel().tolist()
-        if all(isinstance(value, str) for value in values):
+        if all(isinstance(value, str) or (nulls and value is None) for value in values):
             return Cell("string", shape, values)
         # A model's labels may be numbers in an array of objects.
         array = np.array(values)
@@ -157,7 +160,7 @@ def pack(array: Array) -> Cell:
     return Cell(name, shape, flat.data)  # type: ignore[arg-type]  # encoded as bytes, without a copy
 
 
-def unpack(cell: Cell) -> Array:
+def unpack(cell: Cell, *, nulls: bool = False) -> Array:
     """The tensor, writable and of its own; `FrameError` when data and shape do not agree."""
     count = math.prod(cell.shape)
     if any(size < 0 for size in cell.shape):
@@ -165,6 +168,8 @@ def unpack(cell: Cell) -> Array:
     if isinstance(cell.data, list):
         if cell.dtype != "string" or len(cell.data) != count:
             raise FrameError(f"{len(cell.data)} texts came for shape {list(cell.shape)} of {cell.dtype}.")
+        if not nulls and None in cell.data:
+            raise FrameError("A text is null.")
         return np.fromiter(cell.data, dtype=object, count=count).reshape(cell.shape)
     if cell.dtype not in _DTYPES:
         raise FrameError(f"A tensor of {cell.dtype!r} came.")

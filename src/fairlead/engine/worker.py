@@ -144,7 +144,7 @@ class WorkerEngine:
                 f"{len(self._waiting)} requests wait for the model already.", remedy="Try again later."
             )
         self._next_id += 1
-        tensors = {name: pack(array) for name, array in feed.items()}
+        tensors = {name: pack(array, nulls=True) for name, array in feed.items()}
         try:
             job = _Job(self._next_id, encode(Request(self._next_id, tensors)))
         except FrameError as error:

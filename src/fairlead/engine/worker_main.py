@@ -57,8 +57,9 @@ def main(fd: int, parent: int) -> None:
 def callable_of(model: Any, setup: Setup) -> Run:
     """How to ask the object for the wanted outputs.
 
-    An estimator gets a frame with the names that it was fitted with, else a matrix of the features in order.
-    Any other callable gets the columns by name, and answers a mapping of arrays, or the one wanted array.
+    An estimator gets a frame with the names that it was fitted with, else a matrix of the features in order,
+    and NaN for null. Any other callable gets the columns by name, with NaN or None for null, and answers a
+    mapping of arrays, or the one wanted array.
     """
     if hasattr(model, "predict"):
         return _estimator(model, setup)
@@ -94,7 +95,8 @@ def _frames(model: Any, setup: Setup) -> Callable[[Mapping[str, Array]], Any]:
         if setup.names and set(feed).isdisjoint(setup.names):
             (matrix,) = feed.values()
             return pd.DataFrame(matrix, columns=list(setup.names))[fitted]
-        return pd.DataFrame({name: column.reshape(len(column)) for name, column in feed.items()})[fitted]
+        columns = {name: _with_nan(column).reshape(len(column)) for name, column in feed.items()}
+        return pd.DataFrame(columns)[fitted]
 
     return rows
 
@@ -102,11 +104,18 @@ def _frames(model: Any, setup: Setup) -> Callable[[Mapping[str, Array]], Any]:
 def _matrices(setup: Setup) -> Callable[[Mapping[str, Array]], Any]:
     def rows(feed: Mapping[str, Array]) -> Any:
         if len(feed) == 1:
-            (matrix,) = feed.values()
+            matrix = _with_nan(*feed.values())
             return matrix if matrix.ndim == 2 else matrix.reshape(-1, 1)
-        return np.column_stack([feed[name] for name in setup.names or feed])
+        return np.column_stack([_with_nan(feed[name]) for name in setup.names or feed])
 
     return rows
+
+
+def _with_nan(column: Array) -> Array:
+    """Missing text is NaN in the frames that estimators are fitted on."""
+    if column.dtype == object:
+        column[column == None] = np.nan  # noqa: E711 - each element is compared
+    return column
 
 
 def _function(model: Any, setup: Setup) -> Run:
@@ -142,7 +151,7 @@ def _load(path: Path) -> Any:
 
 def _answer(run: Run, request: Request) -> Answer:
     try:
-        outputs = run({name: unpack(cell) for name, cell in request.tensors.items()})
+        outputs = run({name: unpack(cell, nulls=True) for name, cell in request.tensors.items()})
         return Answer(request.id, {name: pack(array) for name, array in outputs.items()})
     except BaseException as error:  # the model may raise anything; the worker lives on
         return Answer(request.id, error=_described(error))

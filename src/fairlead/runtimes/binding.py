@@ -73,6 +73,8 @@ def _matrix_encoder(contract: Contract, spec: RuntimeSpec) -> Callable[[Sequence
 
 def _columns_encoder(contract: Contract, spec: RuntimeSpec) -> Callable[[Sequence[Row]], Tensors]:
     tensors = {tensor.name: tensor for tensor in spec.inputs}
+    # ONNX texts have no null, Python's do.
+    blank = "" if spec.kind == "onnx" else None
     plan = [
         (index, field.name, NUMPY_TYPES[tensors[field.name].dtype], len(tensors[field.name].shape))
         for index, field in enumerate(contract.inputs)
@@ -82,8 +84,8 @@ def _columns_encoder(contract: Contract, spec: RuntimeSpec) -> Callable[[Sequenc
         feed: dict[str, Array] = {}
         for index, name, dtype, rank in plan:
             values = [row[index] for row in rows]
-            if dtype is np.object_:
-                values = ["" if value is None else value for value in values]
+            if dtype is np.object_ and blank is not None:
+                values = [blank if value is None else value for value in values]
             column = np.array(values, dtype)
             feed[name] = column.reshape(-1, 1) if rank == 2 and column.ndim == 1 else column
         return feed

@@ -18,6 +18,7 @@ def python_spec(contract: Contract, entry: str, *, probabilities: bool = True) -
     False) and takes a frame with the names that it was fitted with, else a matrix of the features in contract
     order; or it is a callable that takes a dict of columns by feature name ([rows] or [rows, n]) and answers
     a dict with `label`, `probabilities`, `value`, or `ids` and `scores`, or the one array that is wanted.
+    Null is NaN, and None in the text columns of a callable.
 
     Raises `InvalidContract` when a list may be null, which no array can hold.
     """
