@@ -304,9 +304,12 @@ def test_any_trusted_object_needs_something_that_says_what_it_takes(tmp_path: Pa
 
 
 def test_what_cannot_be_pickled_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidModelFile, match="cannot be pickled"):
-        with packed(open(os.devnull), trust_pickle=True):
-            pass
+    with (
+        open(os.devnull) as file,
+        pytest.raises(InvalidModelFile, match="cannot be pickled"),
+        packed(file, trust_pickle=True),
+    ):
+        pass
     namespace: dict[str, Any] = {"__name__": "__main__"}
     exec("class Model: pass", namespace)
     model = namespace["Model"]()
