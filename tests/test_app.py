@@ -111,7 +111,7 @@ def test_control_gives_up_what_a_killed_one_left_behind(tmp_path: Path, free_por
     left = settings.folder / "run" / "upload-half"
     left.parent.mkdir()
     left.write_bytes(b"half")
-    with control(settings) as (_, url):
+    with FakeFleet(traffic.database, "g0").running(), control(settings) as (_, url):
         history = httpx2.get(f"{url}/api/v1/models/shop/plans").json()
         assert [(plan["generation"], plan["state"]) for plan in history] == [(2, "failed"), (1, "active")]
         assert "control stopped" in history[0]["reason"]

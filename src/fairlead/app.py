@@ -16,6 +16,8 @@ __all__ = ["run_control"]
 logger = logging.getLogger(__name__)
 
 _LAST_ANSWERS_SECONDS = 5
+_SETTLE_SECONDS = 5.0
+"""Control and the agent start together; the first commands wait so long for the first gateway's report."""
 
 
 def run_control(settings: Settings) -> None:
@@ -58,7 +60,7 @@ def run_control(settings: Settings) -> None:
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     database = Database(settings.database)
     registry = Registry(database, Blobs(settings.artifacts))
-    traffic = Traffic(database, registry, settings)
+    traffic = Traffic(database, registry, settings, settle_seconds=_SETTLE_SECONDS)
     with listener:
         database.migrate()
         traffic.recover()

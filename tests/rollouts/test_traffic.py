@@ -297,6 +297,18 @@ def test_without_a_live_gateway_a_command_is_carried_out_and_says_so(traffic: Tr
     assert "No gateway is live" in answer.note
 
 
+def test_a_new_control_waits_a_little_for_the_first_gateway_to_report(
+    database: Database, registry: Registry, aside: Callable[..., Future[Confirmation]]
+) -> None:
+    young = Traffic(database, registry, QUICK, settle_seconds=60)
+    first = aside(young.deploy, "shop", "v1", ANN, strategy="direct")
+    with FakeFleet(database, "g0").running():
+        assert first.result(20).confirmed == ["g0"]
+    settled = Traffic(database, registry, QUICK, settle_seconds=0.05)
+    put_gateway(database, "g0", silent_for=60)
+    assert settled.deploy("shop", "v2", ANN).note is not None
+
+
 # --- several at once ----------------------------------------------------------------------------------------
 
 

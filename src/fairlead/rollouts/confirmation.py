@@ -53,6 +53,14 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     stopping: threading.Event
     clock: Callable[[], datetime]
 
+    def until_anyone_lives(self, deadline: float) -> None:
+        """Returns once a gateway is live, or at that time by the monotonic clock."""
+        while time.monotonic() < deadline:
+            with self.database.read() as connection:
+                if any(gateway.live(self.clock()) for gateway in fleet(connection)):
+                    return
+            self._wait(deadline)
+
     def until_prepared(self, model: str, generation: int, seconds: float) -> None:
         """Returns once every live gateway has loaded the generation.
 

@@ -63,6 +63,8 @@ class Traffic:
     Every command raises `ModelNotFound` and `VersionNotFound`; `InvalidPlan` for what makes no plan or names
     an archived version; `GenerationConflict` when the model's traffic changed meanwhile; `PrepareFailed` when
     a gateway cannot load a version; `MalformedRequest` when a key belongs to another command.
+
+    While nobody has reported yet, commands of the first `settle_seconds` wait for the first gateway to.
     """
 
     def __init__(
@@ -71,11 +73,14 @@ class Traffic:
         registry: Registry,
         settings: Settings,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        settle_seconds: float = 0.0,
     ) -> None:
         self.database = database
         self.registry = registry
         self.settings = settings
         self._clock = clock
+        self._settled_at = time.monotonic() + settle_seconds
         self._stopping = threading.Event()
 
     # --- commands -------------------------------------------------------------------------------------------
@@ -182,6 +187,7 @@ class Traffic:
             waiting = Waiting(
                 database=self.database, watcher=watcher, stopping=self._stopping, clock=self._clock
             )
+            waiting.until_anyone_lives(self._settled_at)
             with self.database.write() as connection:
                 earlier = None if order.key is None else replays.find(connection, order.key, command, model)
                 if isinstance(earlier, Confirmation):
