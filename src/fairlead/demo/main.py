@@ -12,18 +12,18 @@ import time
 from pathlib import Path
 
 from fairlead.demo.screen import Screen
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, InvalidSetting
 
 __all__ = ["main"]
 
 _START_SECONDS = 30.0
+_MARK = "made-by-the-demo"
 
 
 def main(*, leave: bool = False, folder: Path = Path("demo-data")) -> int:
     """Tells the story; 0 when every step held. Without `leave` the servers then run on until Ctrl-C."""
     screen = Screen()
-    if folder.exists():
-        shutil.rmtree(folder)
+    _empty(folder)
     port, admin_port = _free_port(8000), _free_port(8080)
     url, admin_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}"
     screen.title(
@@ -57,8 +57,22 @@ def main(*, leave: bool = False, folder: Path = Path("demo-data")) -> int:
     return 0
 
 
+def _empty(folder: Path) -> None:
+    """Makes the folder anew. What is there is removed only if an earlier demo made it."""
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / _MARK).exists():
+            raise InvalidSetting(
+                f"The folder {folder} holds something that no demo made.",
+                remedy="Name another with --data, or remove it yourself.",
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _MARK).write_text(
+        "Made by `fairlead demo`, which will remove this folder when it runs again.\n"
+    )
+
+
 def _start(folder: Path, port: int, admin_port: int) -> subprocess.Popen[bytes]:
-    folder.mkdir(parents=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FAIRLEAD_")}
     command = [
         sys.executable, "-m", "fairlead", "up", "--data", str(folder), "--port", str(port),
