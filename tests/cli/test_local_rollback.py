@@ -129,7 +129,7 @@ def test_the_agent_may_be_quicker_and_make_a_plan_of_it(folder: DataFolder, spec
         gateway.frozen.clear()
 
     with gateway.running():
-        wait_until(lambda: folder.read_reports()[0].models["iris"].active == 5)
+        wait_until(lambda: gateway.history == [("v2", 5)])
         gateway.frozen.set()
         agent = threading.Thread(target=reconcile)
         agent.start()

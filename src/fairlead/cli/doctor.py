@@ -30,6 +30,7 @@ __all__ = ["Finding", "doctor", "examine"]
 _LIVE_SECONDS = 5.0
 _SCARCE_BYTES = 2**30
 _CLOCK_SECONDS = 2.0
+_ANSWER_SECONDS = 2.0
 _NO_BLOB = "0" * 64
 _EXTRAS = {
     "sklearn": ("scikit-learn", "skl2onnx", "onnx", "onnxmltools"),
@@ -84,9 +85,11 @@ def examine(flags: dict[str, Any]) -> Iterator[Finding]:
     for look in looks:
         try:
             yield look(settings, folder)
-        except FairleadError as error:
+        except (FairleadError, OSError) as error:
             about = look.__name__.strip("_").replace("_", " ")
-            yield Finding(about=about, state="failed", found=error.message, remedy=error.remedy)
+            remedy = error.remedy if isinstance(error, FairleadError) else ""
+            found = error.message if isinstance(error, FairleadError) else str(error)
+            yield Finding(about=about, state="failed", found=found, remedy=remedy)
 
 
 # --- the installation ---------------------------------------------------------------------------------------
@@ -198,7 +201,7 @@ def _is_fairlead(host: str, port: int, path: str) -> bool:
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     try:
-        with socket.create_connection((address, port), 2.0) as connection:
+        with socket.create_connection((address, port), _ANSWER_SECONDS) as connection:
             connection.sendall(request)
             head = connection.recv(64)
     except OSError:

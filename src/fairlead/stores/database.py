@@ -148,7 +148,9 @@ class Database:
             return StoreUnavailable(
                 f"The database {where} lacks a table: {text}.", remedy="Run `fairlead migrate`."
             )
-        if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.TimeoutError):
+        # The plain class is SQLite's for a file that is no database, or a damaged one.
+        away = sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError
+        if isinstance(error, away) or type(error) is sa.exc.DatabaseError:
             return StoreUnavailable(
                 f"The database {where} does not answer: {text}.",
                 remedy="Check that it runs and that FAIRLEAD_DATABASE_URL names it, then try again.",
