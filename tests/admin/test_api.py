@@ -18,7 +18,7 @@ from fairlead.stores.database import Database
 from tests.admin.conftest import Api
 
 EXAMPLES = settings(
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),

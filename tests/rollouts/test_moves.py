@@ -82,7 +82,7 @@ def test_the_first_version_gets_everyone() -> None:
 
 
 @given(percents, seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_canary_and_its_control_have_the_same_size_and_share_nobody(weight: float, rollout: str) -> None:
     plan = deploy(first(), "v2", weight, rollout)
     canary, control, rest = (slots_of(plan, name) for name in ("canary", "control", "stable"))
@@ -196,7 +196,7 @@ def test_blue_green_may_finish_its_own_canary_but_not_another() -> None:
 
 
 @given(splits(), splits(), seeds)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_weights_are_exact_and_move_the_fewest_units(
     before: dict[str, float], after: dict[str, float], rollout: str
 ) -> None:
@@ -221,7 +221,7 @@ def test_no_unit_leaves_a_version_that_grows(
 
 
 @given(st.lists(st.one_of(splits(), percents), min_size=1, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_sequence_of_moves_leads_to_a_sound_plan(commands: list[dict[str, float] | float]) -> None:
     plan = first()
     for number, command in enumerate(commands, start=2):
