@@ -1,9 +1,13 @@
 import asyncio
+import threading
 import time
 
+import msgspec
 import pytest
 
 from fairlead.errors import NotReady
+from fairlead.registry.versions import ModelSettings
+from fairlead.serving import refresh
 from fairlead.serving.folder import DataFolder, FolderWatch, ModelPlans, Override, ServingPlan
 from fairlead.serving.refresh import require_ready
 from tests.models import lay_plan, lay_version, plan_of
@@ -107,6 +111,57 @@ def test_an_override_is_taken_back_by_removing_it(gateway, onnx):
     gateway.folder.remove_override("iris")
     gateway.follow()
     assert gateway.plane.model("iris").stable_version() == "v2"
+
+
+def test_new_settings_take_hold_without_a_new_generation(gateway, onnx):
+    one = lay_version(gateway.folder, "v1", onnx[0])
+    lay_plan(gateway.folder, plan_of(STABLE), one)
+    gateway.follow()
+    assert gateway.plane.model("iris").arms[0].cache_seconds == 300
+    changed = msgspec.structs.replace(one, settings=ModelSettings(cache_seconds=7))
+    lay_plan(gateway.folder, plan_of(STABLE), changed)
+    gateway.follow()
+    assert gateway.plane.model("iris").arms[0].cache_seconds == 7
+    assert gateway.report().active == 1
+
+
+def test_a_model_that_takes_long_to_load_delays_no_other(gateway, onnx, monkeypatch):
+    one, two = two_versions(gateway, onnx)
+    slow = lay_version(gateway.folder, "slow", onnx[0], model="slow")
+    lay_plan(gateway.folder, plan_of(STABLE), one)
+    gateway.follow()
+    going_on = threading.Event()
+    load = refresh.load_version
+
+    def load_slowly(spec, path, *, trust_pickle):
+        if spec.model == "slow":
+            assert going_on.wait(20)
+        return load(spec, path, trust_pickle=trust_pickle)
+
+    monkeypatch.setattr(refresh, "load_version", load_slowly)
+
+    async def story() -> None:
+        following = asyncio.get_running_loop().create_task(gateway.refresher.run())
+        try:
+            plan = plan_of({"stable": ("slow", "stable", 100)}, model="slow")
+            lay_plan(gateway.folder, plan, slow)
+            lay_plan(gateway.folder, plan_of({"stable": ("v2", "stable", 100)}, generation=2), two)
+            await until(lambda: gateway.plane.models["iris"].generation == 2)
+            assert "slow" not in gateway.plane.models
+            going_on.set()
+            await until(lambda: "slow" in gateway.plane.models)
+        finally:
+            going_on.set()
+            following.cancel()
+
+    asyncio.run(story())
+
+
+def test_a_damaged_report_hides_no_other(gateway, onnx):
+    lay_plan(gateway.folder, plan_of(STABLE), lay_version(gateway.folder, "v1", onnx[0]))
+    gateway.follow()
+    (gateway.folder.reports / "broken.json").write_text('{"name":')
+    assert [report.name for report in gateway.folder.read_reports()] == ["g-0"]
 
 
 def test_a_model_whose_plan_is_gone_is_not_served(gateway, onnx):

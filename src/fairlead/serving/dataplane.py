@@ -31,6 +31,7 @@ from fairlead.serving.cache import PredictionCache
 from fairlead.serving.envelope import BatchEnvelope, Envelope, RowEnvelope, encode, flags_of
 from fairlead.serving.journal import Journal
 from fairlead.serving.live import LiveArm, LiveModel
+from fairlead.serving.shared import SharedCache
 
 __all__ = ["Ask", "BatchAsk", "DataPlane"]
 
@@ -115,13 +116,19 @@ class _RowState:
 
 
 class DataPlane:
-    """Answers predictions from the models it holds. One per gateway worker, used from its loop alone."""
+    """Answers predictions from the models it holds. One per gateway worker, used from its loop alone.
 
-    def __init__(self, journal: Journal, cache: PredictionCache, gateway: str) -> None:
+    `shared`, where there is one, is asked after `cache`.
+    """
+
+    def __init__(
+        self, journal: Journal, cache: PredictionCache, gateway: str, shared: SharedCache | None = None
+    ) -> None:
         self.models: Mapping[str, LiveModel] = {}
         self.journal = journal
         self.cache = cache
         self.gateway = gateway
+        self.shared = shared
         self.draining = False
 
     def model(self, name: str) -> LiveModel:
@@ -144,6 +151,10 @@ class DataPlane:
             arm = state.arm = model.route(ask.unit) if ask.pin is None else model.pinned(ask.pin)
             state.row, state.findings = ask.reading.row(arm.compiled)
             self._look_up(state, arm)
+            if self.shared is not None and state.key is not None and not state.cached:
+                await self._look_further(self.shared, state.key, state, arm)
+            if state.key is not None:
+                arm.counters.looked_up(state.cached)
             if state.prediction is None:
                 state.prediction = await self._run(state, arm)
         except FairleadError as error:
@@ -157,6 +168,9 @@ class DataPlane:
 
     async def infer_batch(self, model: LiveModel, ask: BatchAsk) -> BatchEnvelope:
         """A batch, row by row in its order. Rows of one arm run together; a bad row fails alone.
+
+        A batch uses the cache in process and not the shared one: a run of many rows costs less than as many
+        look-ups elsewhere.
 
         Raises `DataContractViolation` when every row breaks the contract, `MalformedRequest` for an empty or
         over-long batch.
@@ -174,6 +188,8 @@ class DataPlane:
             except FairleadError as error:
                 state.error = error
                 continue
+            if state.key is not None:
+                arm.counters.looked_up(state.cached)
             if state.prediction is None:
                 groups.setdefault(arm.name, []).append(state)
         for group in groups.values():
@@ -203,7 +219,15 @@ class DataPlane:
             state.key = self.cache.key(arm.cache_secret, encoded)
             state.prediction = self.cache.get(state.key, time.monotonic())
             state.cached = state.prediction is not None
-            arm.counters.looked_up(state.cached)
+
+    async def _look_further(self, shared: SharedCache, key: bytes, state: _RowState, arm: LiveArm) -> None:
+        """Takes the prediction from the shared cache, and keeps it here for the time that it has left."""
+        found = await shared.get(key)
+        if found is not None:
+            state.prediction, left = found
+            state.cached = True
+            self.cache.put(key, state.prediction, time.monotonic(), min(left, arm.cache_seconds))
+            arm.counters.add("cache_shared_hits")
 
     async def _run(self, state: _RowState, arm: LiveArm) -> Prediction:
         version = arm.version
@@ -216,6 +240,8 @@ class DataPlane:
             prediction = await version.batcher.predict(state.row, state.key)
         if state.key is not None:
             self.cache.put(state.key, prediction, time.monotonic(), arm.cache_seconds)
+            if self.shared is not None:
+                self.shared.put(state.key, prediction, arm.cache_seconds)
         return prediction
 
     async def _run_group(self, group: list[_RowState]) -> None:

@@ -6,6 +6,7 @@ database, no network and no running agent to read them: what lies there is what 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -176,8 +177,14 @@ class DataFolder:
         write_whole(self.reports / f"{report.name}.json", msgspec.json.encode(report))
 
     def read_reports(self) -> list[GatewayReport]:
-        """The reports of all gateways of this machine, also of dead ones: look at `at`."""
-        found = [_read(path, GatewayReport) for path in sorted(self.reports.glob("*.json"))]
+        """The reports of all gateways of this machine, also of dead ones: look at `at`.
+
+        A damaged one is left out: its gateway replaces it within a second.
+        """
+        found = []
+        for path in sorted(self.reports.glob("*.json")):
+            with contextlib.suppress(msgspec.MsgspecError):
+                found.append(_read(path, GatewayReport))
         return [report for report in found if report is not None]
 
     def remove_report(self, name: str) -> None:

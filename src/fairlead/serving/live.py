@@ -88,7 +88,9 @@ class LiveArm:
 class LiveModel:
     """One model at one generation: who gets which arm, and how to read a request before that is known."""
 
-    __slots__ = ("arms", "experiment", "generation", "name", "override", "pins", "reader", "salt", "slots")
+    __slots__ = (
+        "arms", "experiment", "generation", "name", "override", "pins", "reader", "salt", "serving", "slots",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class LiveModel:
         override: str | None = None,
     ) -> None:
         plan = serving.plan
+        self.serving = serving
         self.name = plan.model
         self.generation = plan.generation
         self.salt = plan.salt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+
 from fairlead.contracts.contract import Contract
 from fairlead.engine.inline import InlineEngine
 from fairlead.errors import TrustRequired

@@ -1,7 +1,7 @@
 """Keeps a gateway's models in step with the plans folder: load and warm first, then swap, then report.
 
-Everything slow (verifying, loading, warming) happens in one thread beside the event loop; the loop only swaps
-a reference. A model that cannot be loaded is reported and disturbs no other.
+Everything slow (verifying, loading, warming) happens in threads beside the event loop; the loop only swaps a
+reference. A model that cannot be loaded is reported and disturbs no other.
 """
 
 from __future__ import annotations
@@ -72,14 +72,16 @@ class Refresher:
             started_at=time.time(),
             at=time.time(),
         )
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
+        self._following: dict[str, asyncio.Task[None]] = {}
+        self._dirty: set[str] = set()
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="load")
 
     async def run(self) -> None:
         """Follows the folder until cancelled; writes a heartbeat every second."""
         while True:
             try:
                 if self._watch.changed():
-                    await self.refresh()
+                    self._look()
                 elif time.time() - self._report.at >= HEARTBEAT_SECONDS:
                     self._write_report()
                     await self._unload()
@@ -89,15 +91,18 @@ class Refresher:
             await asyncio.sleep(POLL_SECONDS)
 
     async def refresh(self) -> None:
-        """Loads what the folder names, swaps to what it says is active, and reports."""
+        """Loads what the folder names, swaps to what it says is active, reports, and then returns."""
+        self._look()
+        while self._following:
+            await asyncio.wait(self._following.values())
+
+    def _look(self) -> None:
+        """Sets a task off for each model, so that one that takes long to load delays no other's rollback."""
         names = self._folder.models()
         for name in names:
-            try:
-                plans = self._folder.read_plans(name)
-                if plans is not None:
-                    await self._follow(plans)
-            except (FairleadError, msgspec.MsgspecError) as error:
-                logger.error("plans of %s cannot be followed: %s", name, error)
+            self._dirty.add(name)
+            if name not in self._following:
+                self._following[name] = asyncio.get_running_loop().create_task(self._catch_up(name))
         gone = set(self._plane.models) - set(names)
         if gone:
             self._plane.models = {n: m for n, m in self._plane.models.items() if n not in gone}
@@ -107,14 +112,30 @@ class Refresher:
 
     async def close(self, *, draining: bool) -> None:
         """Reports the end and stops the engines."""
+        for task in list(self._following.values()):
+            task.cancel()
         self._report = msgspec.structs.replace(self._report, draining=draining)
         self._write_report()
         for version in self._loaded.values():
             await version.engine.stop()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         self._folder.remove_report(self._report.name)
 
     # --- one model ------------------------------------------------------------------------------------------
+
+    async def _catch_up(self, name: str) -> None:
+        """Follows a model's file, again if it was replaced meanwhile."""
+        try:
+            while name in self._dirty:
+                self._dirty.discard(name)
+                try:
+                    plans = self._folder.read_plans(name)
+                    if plans is not None:
+                        await self._follow(plans)
+                except (FairleadError, OSError, msgspec.MsgspecError) as error:
+                    logger.error("plans of %s cannot be followed: %s", name, error)
+        finally:
+            del self._following[name]
 
     async def _follow(self, plans: ModelPlans) -> None:
         held = self._reports.get(plans.model, ModelReport())
@@ -147,8 +168,7 @@ class Refresher:
         override = self._override(serving)
         wanted = None if override is None else override.version
         live = self._plane.models.get(plan.model)
-        if live is not None and live.generation == plan.generation and live.override == wanted:
-            await self._load_kept(serving)
+        if live is not None and live.serving == serving and live.override == wanted:
             return msgspec.structs.replace(report, loaded=self._memory(serving))
         try:
             await self._load_all(serving)
@@ -218,7 +238,7 @@ class Refresher:
         path = self._folder.versions / spec.manifest.digest
         started = time.perf_counter()
         version = await asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: load_version(spec, path, trust_pickle=self._trust_pickle)
+            self._threads, lambda: load_version(spec, path, trust_pickle=self._trust_pickle)
         )
         try:
             await version.engine.start()
