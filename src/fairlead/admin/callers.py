@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
 from fastapi import Depends, Header
@@ -19,6 +20,9 @@ def _who(
         str, Header(max_length=100, description="Who asks; it stands in histories and in the audit log.")
     ] = "anonymous",
 ) -> str:
+    # Header values come as Latin-1, and people's names as UTF-8.
+    with contextlib.suppress(UnicodeDecodeError):
+        x_fairlead_user = x_fairlead_user.encode("latin-1").decode("utf-8")
     return x_fairlead_user.strip() or "anonymous"
 
 
