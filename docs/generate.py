@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import click
 
 from fairlead.cli.main import COMMANDS, fairlead
+from fairlead.cli.shell import shared_options
 from fairlead.errors import FairleadError, every_error
 from fairlead.gateway.openapi import data_plane_document
 from fairlead.gateway.routes import ROUTES
@@ -19,15 +22,16 @@ from fairlead.settings import describe
 from fairlead.telemetry.metrics import METRICS
 
 FOLDER = Path(__file__).parent / "reference"
+_SHARED = {option.name for option in shared_options("admin", "gateway")}
 _NOTE = "<!-- Made by `make docs` from the code. Change the code, not this page. -->\n"
 
 
 _CLI = """\
 # Command line
 
-`fairlead COMMAND …`; `--help` behind any command explains it. Beside its own options every command has
-`--json`: the answer as JSON on standard output and nothing else there; errors are then problem documents on
-standard error. (`predict` always answers JSON; its `--json` takes the features.)
+`fairlead COMMAND …`; `--help` behind any command explains it. With `--json` a command prints its answer as
+JSON on standard output and nothing else there; errors are then problem documents on standard error. `predict`
+always answers JSON; its `--json` takes the features. Commands that talk to a server take its address:
 """
 
 _SETTINGS = """\
@@ -63,6 +67,17 @@ By default on port 8000. `/openapi.json` describes all of it, `/v1/models/{model
 its own contract. Routes marked * exist when the server has a `default_model`.
 """
 
+_ADMIN = """\
+## Admin API
+
+By default on port 8080, under `/api/v1`; its own documentation is at `/docs`, its OpenAPI document at
+`/openapi.json`. Every route may also answer `malformed_request`, `payload_too_large` and `store_unavailable`.
+
+Request headers: `X-Fairlead-User` (who asks, for histories and the audit log). Commands of traffic take
+`If-Match` (the generation that they were decided on) and `Idempotency-Key` (under one key a command is
+carried out once), and answer `{model, generation, weights, confirmed, unconfirmed, took_ms, note}`.
+"""
+
 _HEADERS = """\
 Request headers: `X-Request-Id`, `X-Unit`, `X-Model-Version` (asks one live version), `X-Use-Case`,
 `traceparent`. Answers carry `X-Request-Id`, and predictions `X-Model-Version`, `X-Variant`,
@@ -96,6 +111,8 @@ def cli() -> str:
     """All commands, with their arguments and options."""
     parts = [
         _CLI,
+        _options(shared_options("admin", "gateway"), click.Context(fairlead)),
+        "",
         _table(
             ("Status", "Meaning"),
             [
@@ -191,8 +208,9 @@ def http() -> str:
         "",
         _HEADERS.rstrip(),
     ]
-    for name in ("PredictRequest", "BatchRequest", "Outcome", "Envelope", "BatchEnvelope", "RowEnvelope"):
-        parts += ["", f"### {name}", "", _schema(document["components"]["schemas"][name])]
+    for name, schema in document["components"]["schemas"].items():
+        if "properties" in schema:
+            parts += ["", f"### {name}", "", _schema(schema)]
     parts += ["", *_admin()]
     return "\n".join(parts)
 
@@ -204,22 +222,24 @@ def _command(command: click.Command, context: click.Context) -> list[str]:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     text = inspect.cleandoc(command.help or "").replace("\b\n", "")
     parts = ["", f"### {context.command_path}", "", "```", usage, "```", "", *_prose(text)]
-    options = [
-        (
-            f"`{', '.join(option.opts)}{f' {_metavar(option, context)}' if not option.is_flag else ''}`",
-            _help(option),
-        )
-        for option in command.get_params(context)
-        if isinstance(option, click.Option) and not option.hidden and option.name != "help"
-    ]
-    if options:
-        parts += ["", _table(("Option", "Meaning"), options)]
+    own = [option for option in command.params if option.name not in _SHARED]
+    if table := _options(own, context):
+        parts += ["", table]
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             child = command.get_command(context, name)
             assert child is not None
             parts += _command(child, click.Context(child, info_name=name, parent=context))
     return parts
+
+
+def _options(parameters: Iterable[click.Parameter], context: click.Context) -> str:
+    rows = [
+        (f"`{option.opts[0]}{'' if option.is_flag else f' {option.make_metavar(context)}'}`", _help(option))
+        for option in parameters
+        if isinstance(option, click.Option) and not option.hidden
+    ]
+    return _table(("Option", "Meaning"), rows) if rows else ""
 
 
 def _prose(text: str) -> list[str]:
@@ -232,10 +252,6 @@ def _prose(text: str) -> list[str]:
         else:
             parts += [*lines, ""]
     return parts[:-1]
-
-
-def _metavar(option: click.Option, context: click.Context) -> str:
-    return option.make_metavar(context)
 
 
 def _help(option: click.Option) -> str:
@@ -259,19 +275,23 @@ def _meaning(cls: type[FairleadError]) -> str:
 def _schema(schema: dict[str, Any]) -> str:
     required = set(schema.get("required", ()))
     rows = [
-        (f"`{name}`", _type(kind), "yes" if name in required else "no", _described(kind))
-        for name, kind in schema.get("properties", {}).items()
+        (f"`{name}`", _type(kind), "yes" if name in required else "no", str(kind.get("description", "")))
+        for name, kind in schema["properties"].items()
     ]
-    return _table(("Field", "Type", "Always", ""), rows)
+    if any(row[-1] for row in rows):
+        return _table(("Field", "Type", "Always", "Meaning"), rows)
+    return _table(("Field", "Type", "Always"), [row[:-1] for row in rows])
 
 
 def _type(kind: dict[str, Any]) -> str:
     if "$ref" in kind:
         return str(kind["$ref"]).rpartition("/")[2]
+    if "const" in kind:
+        return f"`{json.dumps(kind['const'])}`"
     if "enum" in kind:
         return " · ".join(f"`{json.dumps(value)}`" for value in kind["enum"])
-    if "anyOf" in kind:
-        return " · ".join(_type(part) for part in kind["anyOf"])
+    if options := kind.get("anyOf", kind.get("oneOf")):
+        return " · ".join(_type(part) for part in options)
     named = kind.get("type", "any")
     listed = [named] if isinstance(named, str) else list(named)
     if "array" in listed and isinstance(kind.get("items"), dict):
@@ -279,12 +299,47 @@ def _type(kind: dict[str, Any]) -> str:
     return " · ".join(listed)
 
 
-def _described(kind: dict[str, Any]) -> str:
-    return str(kind.get("description", ""))
-
-
 def _admin() -> list[str]:
-    return []
+    document = _admin_document()
+    parts = [_ADMIN]
+    for tag in document["tags"]:
+        rows = [
+            (f"`{method.upper()}`", f"`{path}`", operation["summary"] + ".", _codes(operation))
+            for path, methods in document["paths"].items()
+            for method, operation in methods.items()
+            if tag["name"] in operation.get("tags", ())
+        ]
+        parts += [f"### {tag['name'].capitalize()}", "", tag["description"], ""]
+        parts += [_table(("Method", "Path", "Does", "Refuses with"), rows), ""]
+    return parts
+
+
+def _admin_document() -> dict[str, Any]:
+    """The OpenAPI document of the admin API, which opens no store to say what it offers."""
+    from fairlead.admin.api import create_app
+    from fairlead.predictions.ask import IngestClient
+    from fairlead.registry.registry import Registry
+    from fairlead.rollouts.traffic import Traffic
+    from fairlead.serving.folder import DataFolder
+    from fairlead.settings import Settings
+    from fairlead.stores.blobs import Blobs
+    from fairlead.stores.database import Database
+
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = Settings(data=scratch)
+        settings.folder.joinpath("artifacts").mkdir()
+        database = Database(settings.database)
+        registry = Registry(database, Blobs(settings.artifacts))
+        folder = DataFolder(settings.folder)
+        traffic = Traffic(database, registry, settings)
+        ingest = IngestClient(folder.ingest_socket)
+        return create_app(settings, database, registry, traffic, ingest, folder).openapi()
+
+
+def _codes(operation: dict[str, Any]) -> str:
+    """The codes that the route's responses name, beside those that any route may answer."""
+    said = " ".join(answer["description"] for answer in operation["responses"].values())
+    return ", ".join(f"`{code}`" for code in dict.fromkeys(re.findall(r"`([a-z_]+)`:", said)))
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
