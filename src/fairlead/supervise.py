@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import IO
 
 import msgspec
 
@@ -81,7 +80,7 @@ class Supervisor:
     ) -> None:
         self.settings = settings
         self.folder = DataFolder(settings.folder).make()
-        self._lock = _lock(self.folder)
+        self._locks = _locks(self.folder, roles)
         self._listeners: list[socket.socket] = []
         self.children: list[Child] = []
         if "gateway" in roles:
@@ -144,7 +143,7 @@ class Supervisor:
             _stop(wave, self.settings.drain_seconds + 5.0)
         for listener in self._listeners:
             listener.close()
-        self._lock.close()
+        self._locks.close()
 
     def _replace_the_dead(self) -> None:
         now = time.monotonic()
@@ -235,18 +234,24 @@ def _port_error(error: OSError, host: str, port: int, setting: str) -> FairleadE
     )
 
 
-def _lock(folder: DataFolder) -> IO[bytes]:
-    """The lock of the data folder, held until closed: two Fairleads must not share one."""
-    file = (folder.run / "lock").open("wb")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise DataFolderInUse(
-            f"Another Fairlead runs on {folder.root}.",
-            remedy="Stop it, or choose another folder with --data.",
-        ) from error
-    return file
+def _locks(folder: DataFolder, roles: tuple[str, ...]) -> contextlib.ExitStack:
+    """The data folder's lock of each role, held until closed: two Fairleads must not do the same work there.
+
+    Different roles may share a folder, as a gateway and its ingest do on a cluster.
+    """
+    held = contextlib.ExitStack()
+    for role in roles:
+        file = held.enter_context((folder.run / f"{role}.lock").open("wb"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            held.close()
+            raise DataFolderInUse(
+                f"Another Fairlead runs on {folder.root}.",
+                remedy="Stop it, or choose another folder with --data.",
+                role=role,
+            ) from error
+    return held
 
 
 def _stop(children: list[Child], seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -42,7 +43,7 @@ from fairlead.errors import (
     VersionNotFound,
 )
 from tests.models import FEATURES, SAMPLE, iris_contract, iris_onnx
-from tests.servers import Servers
+from tests.servers import Servers, free_port
 from tests.waiting import wait_until
 
 
@@ -460,21 +461,50 @@ def test_up_names_its_addresses_and_the_next_commands(servers: Servers) -> None:
         assert part in said
 
 
-def test_up_answers_a_program_with_its_addresses_once_it_is_ready(tmp_path: Path, servers: Servers) -> None:
-    # A port of 0 is the system's choice, and the one way to learn it is to be told.
-    command = [sys.executable, "-m", "fairlead", "gateway", "--data", str(tmp_path), "--port", "0",
-               "--workers", "1", "--json"]  # fmt: skip
-    with subprocess.Popen(command, env=servers.environment, stdout=subprocess.PIPE) as running:
+def test_each_role_runs_alone_and_together_they_are_a_fairlead(
+    tmp_path: Path, servers: Servers, files: Path
+) -> None:
+    folder = ["--data", str(tmp_path / "data")]
+    roles = {
+        # A port of 0 is the system's choice, and the one way to learn it is to be told.
+        "gateway": ["--port", "0", "--workers", "1"],
+        "control": ["--admin-port", str(free_port())],
+        "ingest": [],
+    }
+    with contextlib.ExitStack() as running:
+        told = {}
+        for role, flags in roles.items():
+            process = running.enter_context(started(servers, role, *folder, *flags, "--json"))
+            assert process.stdout is not None
+            told[role] = json.loads(process.stdout.readline())
+        assert told["gateway"]["roles"] == ["gateway", "agent"]
+        assert told["ingest"].keys().isdisjoint({"url", "admin_url"})
+        url, admin_url = told["gateway"]["url"], told["control"]["admin_url"]
+        with Client(url) as client, Admin(admin_url) as admin:
+            assert not client.health().ready  # it has no model yet
+            wait_until(admin.gateways)
+            fairlead.register(
+                files / "flower.onnx", "alone", "v1", contract=iris_contract(), set_production=True,
+                admin_url=admin_url,
+            )  # fmt: skip
+            wait_until(lambda: client.health().ready)
+            client.predict("alone", SAMPLE, request_id="alone-1")
+            assert wait_until(lambda: records(admin, "alone-1"))[0]["served_version"] == "v1"
+        twice = servers.cli("ingest", *folder, check=False)
+        assert twice.returncode == 1
+        assert "Another Fairlead runs on" in twice.stderr
+
+
+@contextlib.contextmanager
+def started(servers: Servers, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command as a process, ended at the end."""
+    command = [sys.executable, "-m", "fairlead", *arguments]
+    with subprocess.Popen(command, env=servers.environment, stdout=subprocess.PIPE, text=True) as process:
         try:
-            assert running.stdout is not None
-            told = json.loads(running.stdout.readline())
-            with Client(told["url"]) as client:
-                assert not client.health().ready  # it has no model yet
+            yield process
         finally:
-            running.terminate()
-            assert running.wait(30) == 0
-    assert told["roles"] == ["gateway", "agent"]
-    assert "admin_url" not in told
+            process.terminate()
+            assert process.wait(30) == 0
 
 
 @pytest.mark.parametrize("flag", ["--port", "--admin-port"])
