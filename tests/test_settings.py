@@ -5,6 +5,7 @@ import pytest
 
 from fairlead.errors import InvalidSetting, UnknownSetting
 from fairlead.settings import Settings, describe, load_settings
+from fairlead.stores.keyvalue import SCHEMES
 
 
 def settings(tmp_path: Path, text: str = "", flags=None, **environment: str) -> Settings:
@@ -91,3 +92,19 @@ def test_every_setting_says_what_it_means():
 def test_settings_travel_to_child_processes_unchanged():
     given = Settings(port=1, log_fsync="interval", data="große daten")
     assert msgspec.json.decode(msgspec.json.encode(given), type=Settings) == given
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_cache_may_be_in_any_store_that_there_is(tmp_path, scheme):
+    assert settings(tmp_path, FAIRLEAD_CACHE_URL=f"{scheme}://host").cache_url == f"{scheme}://host"
+
+
+@pytest.mark.parametrize(
+    "url", ["memcached://ada:geheim@host", "redis:ada:geheim@host", "", "xredis://geheim"]
+)
+def test_another_cache_is_refused_naming_the_known_ones_and_no_password_is_repeated(tmp_path, url):
+    with pytest.raises(InvalidSetting, match="cache_url") as caught:
+        settings(tmp_path, FAIRLEAD_CACHE_URL=url)
+    message = str(caught.value)
+    assert "geheim" not in message
+    assert all(scheme in message for scheme in SCHEMES)

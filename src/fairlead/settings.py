@@ -43,7 +43,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str, Meta(description="Artifact store: `file://…` (default, in the data folder) or `s3://…`.")
     ] = ""
     cache_url: Annotated[
-        Literal["memory://"], Meta(description="Prediction cache; each gateway worker keeps its own.")
+        str,
+        Meta(
+            pattern="^(memory|redis|rediss)://",
+            description="Prediction cache: `memory://` (each gateway worker keeps its own), or `redis://…` "
+            "(`rediss://…` for TLS): one that gateways share stands behind it.",
+        ),
     ] = "memory://"
 
     host: Annotated[str, Meta(description="Address that the gateways listen on.")] = "127.0.0.1"
@@ -221,7 +226,15 @@ def _converted(name: str, value: Any, origin: str) -> Any:
         return msgspec.convert(value, field.type, strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
         raise InvalidSetting(
-            f"Setting {name!r} cannot be {value!r} (from {origin}): {error}.",
+            f"Setting {name!r} cannot be {_shown(name, value)} (from {origin}): {error}.",
             remedy="See docs/reference/settings.md for what it takes.",
             name=name,
         ) from error
+
+
+def _shown(name: str, value: Any) -> str:
+    """The value as an error may repeat it: of a URL, which can hold a password, only how it begins."""
+    if name.endswith("_url") and isinstance(value, str):
+        scheme, mark, _ = value.partition("://")
+        return f"'{scheme}://…'" if mark else "without ://"
+    return repr(value)

@@ -172,7 +172,8 @@ def test_a_gateway_with_nothing_loaded_lives_and_is_not_ready(tmp_path):
 
 
 FORBIDDEN = ("pandas", "polars", "pyarrow", "duckdb", "scipy", "sklearn", "sqlalchemy", "alembic", "fastapi",
-             "starlette", "pydantic", "uvicorn", "httpx2", "click", "rich", "onnx", "obstore")  # fmt: skip
+             "starlette", "pydantic", "uvicorn", "httpx2", "click", "rich", "onnx", "obstore",
+             "redis", "hiredis")  # fmt: skip
 
 
 def test_a_gateway_imports_nothing_heavy():

@@ -12,6 +12,7 @@ from fairlead.serving.dataplane import DataPlane
 from fairlead.serving.folder import DataFolder
 from fairlead.serving.journal import Journal
 from fairlead.serving.refresh import Refresher
+from fairlead.serving.shared import SharedCache
 from fairlead.telemetry.counters import CounterBlock
 from tests.models import data_folder, iris_onnx
 
@@ -30,10 +31,10 @@ def folder(tmp_path: Path) -> DataFolder:
 class Gateway:
     """A data plane with its log, cache, counters and refresher, driven by the test."""
 
-    def __init__(self, folder: DataFolder, on_full: str = "shed") -> None:
+    def __init__(self, folder: DataFolder, on_full: str = "shed", shared: SharedCache | None = None) -> None:
         self.folder = folder
         self.writer = SegmentWriter(folder.log / "g-0")
-        self.plane = DataPlane(Journal(self.writer, on_full), PredictionCache(1 << 20), "g-0")
+        self.plane = DataPlane(Journal(self.writer, on_full), PredictionCache(1 << 20), "g-0", shared)
         self.counters = CounterBlock(folder.counters / "g-0")
         self.refresher = Refresher(
             self.plane, folder, self.counters, slot=0, address="127.0.0.1:0", trust_pickle=False

@@ -96,6 +96,8 @@ def test_the_exposition_is_what_prometheus_parses(tmp_path):
         row.answered("ok", seconds)
     row.answered("rejected", 0.001)
     row.looked_up(hit=True)
+    row.looked_up(hit=True)
+    row.add("cache_shared_hits")
     gauges = [Gauge("model_loaded", ('sh"op\\', "v1", "g"), 1)]
     text = render(read_counters(tmp_path), gauges).decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
@@ -110,7 +112,8 @@ def test_the_exposition_is_what_prometheus_parses(tmp_path):
     assert samples["model_prediction_latency_seconds_bucket", None, "0.025"] == 4
     assert samples["model_prediction_latency_seconds_bucket", None, "10"] == 4
     assert samples["model_prediction_latency_seconds_bucket", None, "+Inf"] == 5
-    assert samples["prediction_cache_hits_total", None, None] == 1
+    assert samples["prediction_cache_hits_total", None, None] == 2
+    assert samples["prediction_cache_shared_hits_total", None, None] == 1
     assert samples["model_loaded", None, None] == 1
     assert len(families) == len(METRICS)
 

@@ -19,6 +19,7 @@ from fairlead.serving.dataplane import DataPlane
 from fairlead.serving.folder import DataFolder
 from fairlead.serving.journal import Journal
 from fairlead.serving.refresh import Refresher
+from fairlead.serving.shared import open_shared
 from fairlead.settings import Settings
 from fairlead.telemetry.counters import ArmKey, CounterBlock
 
@@ -47,7 +48,12 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
     writer = SegmentWriter(
         folder.log / name, segment_bytes=settings.log_segment_bytes, fsync=settings.log_fsync
     )
-    plane = DataPlane(Journal(writer, settings.log_on_full), PredictionCache(settings.cache_max_bytes), name)
+    plane = DataPlane(
+        Journal(writer, settings.log_on_full),
+        PredictionCache(settings.cache_max_bytes),
+        name,
+        open_shared(settings.cache_url),
+    )
     host, port = listener.getsockname()[:2]
     refresher = Refresher(
         plane, folder, counters, slot=slot, address=f"{host}:{port}", trust_pickle=settings.trust_pickle
@@ -78,5 +84,7 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
             await task
     cut = await server.drain(settings.drain_seconds)
     await refresher.close(draining=True)
+    if plane.shared is not None:
+        await plane.shared.close()
     plane.journal.close()
     logger.info("gateway %s stopped; %d connections were cut", name, cut)

@@ -18,15 +18,16 @@ from fairlead.telemetry.latency import BUCKETS, bucket_of
 
 __all__ = ["ArmCounters", "ArmKey", "CounterBlock", "CounterRow", "read_counters"]
 
-_MAGIC = b"FLCNT001"
+_MAGIC = b"FLCNT002"
 _HEADER = 64
 _KEY_BYTES = 512
 CELLS = (
     "ok", "rejected", "failed", "shed", "cache_hits", "cache_misses", "degraded", "unlogged", "runs",
-    "run_rows", "latency_ns", "run_ns",
+    "run_rows", "latency_ns", "run_ns", "cache_shared_hits",
 )  # fmt: skip
 """The scalar cells of a row. `runs` and `run_rows` count model runs and the rows in them; `latency_ns` and
-`run_ns` are sums. `unlogged` counts answers without a record."""
+`run_ns` are sums. `unlogged` counts answers without a record. `cache_shared_hits` are those of `cache_hits`
+that came from the cache that gateways share."""
 _ROW_CELLS = len(CELLS) + BUCKETS
 _ROW_BYTES = _KEY_BYTES + 8 * _ROW_CELLS
 CAPACITY = 512

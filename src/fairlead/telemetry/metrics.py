@@ -40,6 +40,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("model_plan_generation", "gauge", ("model_name", "gateway"), "Generation that a gateway serves."),
     Metric("prediction_cache_hits_total", "counter", ("model_name",), "Rows answered from the cache."),
     Metric("prediction_cache_misses_total", "counter", ("model_name",), "Rows looked up in vain."),
+    Metric(
+        "prediction_cache_shared_hits_total",
+        "counter",
+        ("model_name",),
+        "Those of the hits that came from the cache that gateways share.",
+    ),
     Metric("requests_shed_total", "counter", ("model_name",), "Rows refused because the server was full."),
     Metric("prediction_log_unlogged_total", "counter", ("model_name",), "Answers without a record."),
     Metric("gateway_up", "gauge", ("gateway",), "1 for each gateway worker with a fresh heartbeat."),
@@ -78,6 +84,7 @@ def render(counters: Sequence[ArmCounters], gauges: Iterable[Gauge]) -> bytes:
     for model, total in _per_model(counters).items():
         put("prediction_cache_hits_total", (model,), total["cache_hits"])
         put("prediction_cache_misses_total", (model,), total["cache_misses"])
+        put("prediction_cache_shared_hits_total", (model,), total["cache_shared_hits"])
         put("requests_shed_total", (model,), total["shed"])
         put("prediction_log_unlogged_total", (model,), total["unlogged"])
     for gauge in gauges:
