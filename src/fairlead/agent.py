@@ -59,7 +59,7 @@ class Agent:
         self._next_sweep = time.monotonic() + _SWEEP_SECONDS
 
     def run(self, stop: threading.Event) -> None:
-        """Follows until `stop` is set; says once when database or disk are away, and once when they are back."""
+        """Follows until `stop` is set; says once when database or disk are away, and when they are back."""
         delay = 0.0
         while not stop.is_set():
             try:

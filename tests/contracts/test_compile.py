@@ -282,3 +282,5 @@ def test_equal_contracts_have_equal_ids_and_any_change_changes_it():
     assert one.id == same.id
     assert one.id != other.id
     assert len(one.id) == 16
+    whole, broken = (Field(name="a", type="float", maximum=bound) for bound in (10, 10.0))
+    assert Contract(inputs=(whole,), output=NUMBER).id == Contract(inputs=(broken,), output=NUMBER).id

@@ -18,7 +18,7 @@ from fairlead.errors import (
     VersionNotFound,
 )
 from fairlead.registry.versions import ModelSettings
-from fairlead.serving.dataplane import Ask, BatchAsk, id_text, new_prediction_id
+from fairlead.serving.asks import Ask, BatchAsk, id_text, new_prediction_id
 from fairlead.telemetry.counters import read_counters
 from tests.models import FEATURES, SAMPLE, iris_contract, lay_plan, lay_version, plan_of
 from tests.serving.conftest import Gateway

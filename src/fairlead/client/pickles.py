@@ -54,7 +54,7 @@ def pickled(model: Any, file: Path) -> None:
 
 def _loader() -> Callable[[Path], Any]:
     try:
-        import joblib  # type: ignore[import-untyped]
+        import joblib
     except ImportError:
         return lambda file: pickle.loads(file.read_bytes())
     load: Callable[[Path], Any] = joblib.load

@@ -92,7 +92,7 @@ def from_polars(name: str, series: Any) -> Column:
 
 def from_arrow(name: str, values: Any) -> Column:
     """The column in a pyarrow array, chunked or not."""
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
     values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     if pa.types.is_dictionary(values.type):

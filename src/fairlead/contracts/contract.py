@@ -86,7 +86,9 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def id(self) -> str:
         """`c` and 15 hexadecimal digits: SHA-256 of the contract's canonical JSON, cut to 60 bits."""
-        canonical = msgspec.json.encode(self, order="sorted")
+        # Read back once: a bound given as 10 is the float 10.0, and must not make another contract.
+        same = msgspec.json.decode(msgspec.json.encode(self), type=Contract)
+        canonical = msgspec.json.encode(same, order="sorted")
         return "c" + hashlib.sha256(canonical).hexdigest()[:15]
 
     @property

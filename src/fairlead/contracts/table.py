@@ -92,7 +92,7 @@ def read_table_file(path: Path | str, *, columns: Sequence[str] | None = None) -
         )
     if not path.is_file():
         raise InvalidReference(f"There is no reference file at {str(path)!r}.", remedy="Check the path.")
-    from pyarrow import ArrowException  # type: ignore[import-untyped]
+    from pyarrow import ArrowException
 
     try:
         if path.suffix == ".parquet":

@@ -67,10 +67,10 @@ def features_of(rows: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
 
 def train(rows: pd.DataFrame, recipe: Recipe) -> tuple[Any, pd.DataFrame, pd.Series]:
     """The fitted model, and the features and answers that it was fitted on."""
-    from sklearn.ensemble import RandomForestClassifier  # type: ignore[import-untyped]
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-    from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
-    from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     known = training_rows(rows)
     table, answers = features_of(known, recipe), known["bought_again"]

@@ -142,7 +142,7 @@ def _load(path: Path) -> Any:
             return pickle.load(stream)
     except Exception as error:
         try:
-            import joblib  # type: ignore[import-untyped]
+            import joblib
 
             return joblib.load(path)
         except Exception:

@@ -27,6 +27,11 @@ _EVENT: dict[str, Any] = {
 _ID = {"type": "string", "minLength": 1, "maxLength": 200}
 _ROW = {"type": "integer", "minimum": 0, "maximum": 1_000_000, "description": "Row of a batch; 0 by default."}
 
+_LABEL: dict[str, Any] = {
+    **{name: schema for name, schema in _EVENT.items() if name != "mode"},
+    "value": {"type": "string", "maxLength": 1000, "description": "A label in words replaces earlier ones."},
+}
+
 _OUTCOME_SCHEMAS: dict[str, Any] = {
     "OutcomeOfRequest": {
         "type": "object",
@@ -40,16 +45,29 @@ _OUTCOME_SCHEMAS: dict[str, Any] = {
         "additionalProperties": False,
         "properties": {"unit": _ID, **_EVENT},
     },
+    "LabelOfRequest": {
+        "type": "object",
+        "required": ["request_id", "metric", "value"],
+        "additionalProperties": False,
+        "properties": {"request_id": _ID, "row": _ROW, **_LABEL},
+    },
+    "LabelOfUnit": {
+        "type": "object",
+        "required": ["unit", "metric", "value"],
+        "additionalProperties": False,
+        "properties": {"unit": _ID, **_LABEL},
+    },
     "Outcome": {
         "oneOf": [
             {"$ref": "#/components/schemas/OutcomeOfRequest"},
             {"$ref": "#/components/schemas/OutcomeOfUnit"},
+            {"$ref": "#/components/schemas/LabelOfRequest"},
+            {"$ref": "#/components/schemas/LabelOfUnit"},
         ]
     },
     "Outcomes": {
         "oneOf": [
-            {"$ref": "#/components/schemas/OutcomeOfRequest"},
-            {"$ref": "#/components/schemas/OutcomeOfUnit"},
+            {"$ref": "#/components/schemas/Outcome"},
             {"type": "array", "items": {"$ref": "#/components/schemas/Outcome"}, "minItems": 1},
         ]
     },

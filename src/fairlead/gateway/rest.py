@@ -24,7 +24,8 @@ from fairlead.gateway.protocol import Request, response
 from fairlead.gateway.routes import Match, Router
 from fairlead.gateway.statuses import problem, status_of
 from fairlead.predictions.outcomes import parse_outcomes
-from fairlead.serving.dataplane import Ask, BatchAsk, DataPlane
+from fairlead.serving.asks import Ask, BatchAsk
+from fairlead.serving.dataplane import DataPlane
 from fairlead.serving.envelope import encode
 from fairlead.serving.folder import DataFolder
 from fairlead.serving.live import LiveArm, LiveModel

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow as pa
 
 from fairlead.predictions.features import NO_FEATURES, conform, feature_array, unify
 from fairlead.predictions.record import Outcome, PredictionRecord, SchemaFrame

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Mapping
 from functools import reduce
 from typing import Any
 
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.compute as pc  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fairlead.predictions.record import SchemaFrame
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.compute as pc  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fairlead.predictions.columns import OUTCOMES, combine, outcome_table, prediction_tables
 from fairlead.predictions.record import Outcome, PredictionRecord, SchemaFrame

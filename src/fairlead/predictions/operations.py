@@ -23,7 +23,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import msgspec
-import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow as pa
 from msgspec import Meta
 
 from fairlead.errors import MalformedRequest

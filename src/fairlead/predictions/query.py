@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.compute as pc  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fairlead.errors import DeadlineExceeded, FairleadError, InvalidQuery, StoreUnavailable
 from fairlead.predictions.features import struct_type

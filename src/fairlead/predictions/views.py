@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow as pa
 
 from fairlead.predictions.columns import OUTCOMES, PREDICTIONS, combine, with_features
 from fairlead.predictions.features import NO_FEATURES, from_names, unify

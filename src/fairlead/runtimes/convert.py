@@ -98,8 +98,8 @@ def convert(
 
 def _to_onnx(model: Any, table: Table, rounding: Rounding) -> bytes:
     """The model as ONNX: one matrix of doubles when all columns are numbers, else one tensor per column."""
-    from skl2onnx import convert_sklearn  # type: ignore[import-untyped]
-    from skl2onnx.common.data_types import DoubleTensorType, StringTensorType  # type: ignore[import-untyped]
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
 
     from fairlead.runtimes import graph, operators, rewrite
 
@@ -195,7 +195,7 @@ def _profile(table: Table, contract: Contract, served: list[Prediction]) -> Refe
 def _require_extra() -> None:
     try:
         import skl2onnx  # noqa: F401
-        import sklearn  # type: ignore[import-untyped]  # noqa: F401
+        import sklearn  # noqa: F401
     except ImportError as error:
         raise MissingExtra(
             f"Converting a scikit-learn model needs {error.name}.", remedy="pip install 'fairlead[sklearn]'"

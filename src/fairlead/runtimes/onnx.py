@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import onnxruntime as ort  # type: ignore[import-untyped]
+import onnxruntime as ort
 
 from fairlead.contracts.contract import Contract, Output
 from fairlead.errors import InvalidModelFile, RuntimeFailed

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from skl2onnx._parse import _parse_sklearn_simple_model  # type: ignore[import-untyped]
-from skl2onnx.common.data_types import StringTensorType, guess_proto_type  # type: ignore[import-untyped]
-from sklearn.impute import SimpleImputer  # type: ignore[import-untyped]
-from sklearn.preprocessing import FunctionTransformer  # type: ignore[import-untyped]
-from sklearn.svm import LinearSVC  # type: ignore[import-untyped]
+from skl2onnx._parse import _parse_sklearn_simple_model
+from skl2onnx.common.data_types import StringTensorType, guess_proto_type
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import LinearSVC
 
 __all__ = ["CONVERTERS", "PARSERS", "SHAPES"]
 

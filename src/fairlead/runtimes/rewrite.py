@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from skl2onnx.sklapi import CastTransformer  # type: ignore[import-untyped]
-from sklearn.compose import ColumnTransformer  # type: ignore[import-untyped]
-from sklearn.pipeline import FeatureUnion, Pipeline  # type: ignore[import-untyped]
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder  # type: ignore[import-untyped]
+from skl2onnx.sklapi import CastTransformer
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 __all__ = ["Rounding", "final_estimator", "rearranged", "roundings", "unwrapped"]
 

@@ -27,14 +27,14 @@ class Batcher:
         max_batch_rows: int,
         timeout: float,
         max_waiting: int = 10_000,
-        ran: Callable[[int, float], None] = lambda rows, seconds: None,
     ) -> None:
         self._engine = engine
         self._binding = binding
         self._max_batch_rows = max_batch_rows
         self._timeout = timeout
         self._max_waiting = max_waiting
-        self._ran = ran
+        self.ran: Callable[[int, float], None] = lambda rows, seconds: None
+        """Called after each run with its rows and seconds; the live model counts there."""
         self._waiting: list[tuple[Row, asyncio.Future[Prediction]]] = []
         self._in_flight: dict[bytes, asyncio.Future[Prediction]] = {}
         self._runner: asyncio.Task[None] | None = None
@@ -100,7 +100,7 @@ class Batcher:
             if not isinstance(error, Exception):
                 raise
         else:
-            self._ran(len(batch), time.perf_counter() - started)
+            self.ran(len(batch), time.perf_counter() - started)
             for (_, future), prediction in zip(batch, predictions, strict=True):
                 if not future.done():
                     future.set_result(prediction)

@@ -76,6 +76,8 @@ class LiveArm:
         # An arm that has all the traffic is no variant of anything.
         self.variant = None if alone else arm.name
         self.version = version
+        # Rows of several arms may share a batch; one of them counts its runs, and metrics sum by version.
+        version.batcher.ran = counters.ran
         self.version_name = arm.version
         self.compiled = compiled
         self.counters = counters
