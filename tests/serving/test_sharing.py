@@ -9,8 +9,8 @@ import pytest
 
 from fairlead.contracts.fingerprint import encode_row
 from fairlead.registry.versions import ModelSettings
-from fairlead.serving.cache import PredictionCache
 from fairlead.serving.asks import Ask, BatchAsk
+from fairlead.serving.cache import PredictionCache
 from fairlead.serving.shared import SharedCache
 from fairlead.stores.keyvalue import MemoryKeyValue, open_keyvalue
 from fairlead.telemetry.counters import read_counters
