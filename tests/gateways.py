@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import msgspec
 
 from fairlead.serving.folder import DataFolder, FolderWatch, GatewayReport, ModelPlans, ModelReport
+from tests.waiting import wait_until
 
 __all__ = ["FolderGateway"]
 
@@ -46,6 +47,8 @@ class FolderGateway:
         thread = threading.Thread(target=self._run)
         thread.start()
         try:
+            if not self.frozen.is_set():
+                wait_until(lambda: self._report.at > 0)
             yield self
         finally:
             self._ending.set()
