@@ -48,7 +48,7 @@ class FolderGateway:
         thread.start()
         try:
             if not self.frozen.is_set():
-                wait_until(lambda: self._report.at > 0)
+                wait_until(lambda: self._report.name in {r.name for r in self.folder.read_reports()})
             yield self
         finally:
             self._ending.set()
