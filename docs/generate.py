@@ -58,6 +58,14 @@ expected}`. The Python client raises the class of `fairlead.errors` beside it. T
 the code `usage` for wrong usage.
 """
 
+_LOG = """\
+# The prediction log in SQL
+
+`fairlead predictions sql "SELECT …"` asks DuckDB over Parquet and the rows that are not yet in it; an answer is
+there for whoever asks after it. One statement, SELECT, WITH, EXPLAIN or DESCRIBE, over these tables; it reaches
+no file and no network. `at` is a column here, also unquoted.
+"""
+
 _HTTP = """\
 # HTTP
 
@@ -93,8 +101,23 @@ def pages() -> dict[str, str]:
         "metrics.md": metrics,
         "errors.md": errors,
         "http.md": http,
+        "log.md": log,
     }
     return {name: f"{_NOTE}\n{make().rstrip()}\n" for name, make in makers.items()}
+
+
+def log() -> str:
+    """The tables of the prediction log, and the columns of a record."""
+    from fairlead.predictions import record, views
+    from fairlead.predictions.columns import PREDICTIONS
+
+    tables = inspect.cleandoc(views.__doc__ or "").partition("\n\n")[2]
+    meaning = inspect.cleandoc(record.__doc__ or "").partition("What a record means:")[2].strip()
+    types = {"struct<>": "struct, typed per contract"}
+    columns = [(f"`{field.name}`", types.get(str(field.type), str(field.type))) for field in PREDICTIONS]
+    return "\n".join(
+        [_LOG, tables, "\n## Columns of `predictions`\n", meaning, "", _table(("Column", "Type"), columns)]
+    )
 
 
 def main() -> None:
