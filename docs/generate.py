@@ -61,9 +61,9 @@ the code `usage` for wrong usage.
 _LOG = """\
 # The prediction log in SQL
 
-`fairlead predictions sql "SELECT …"` asks DuckDB over Parquet and the rows that are not yet in it; an answer is
-there for whoever asks after it. One statement, SELECT, WITH, EXPLAIN or DESCRIBE, over these tables; it reaches
-no file and no network. `at` is a column here, also unquoted.
+`fairlead predictions sql "SELECT …"` asks DuckDB over Parquet and the rows that are not yet in it; an answer
+is there for whoever asks after it. One statement, SELECT, WITH, EXPLAIN or DESCRIBE, over these tables; it
+reaches no file and no network. `at` is a column here, also unquoted.
 """
 
 _HTTP = """\

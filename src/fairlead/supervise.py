@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 5.0
 _STEADY_SECONDS = 1.0
-"""A process that ran so long is replaced at once; one that died sooner waits, longer each time."""
+"""A process that ran so long is replaced at once; after a second early death it waits, longer each time."""
 
 
 class Child:
@@ -48,7 +48,7 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
         self.start_at = 0.0
-        self._delay = 0.0
+        self._early_deaths = 0
         self.restarts = -1
 
     def start(self) -> None:
@@ -59,12 +59,12 @@ class Child:
 
     def died(self, now: float) -> None:
         """Decides when it may start again."""
-        if now - self.started_at > _STEADY_SECONDS:
-            self._delay = 0.0
-        else:
-            self._delay = min(_LONGEST_DELAY, max(_FIRST_DELAY, 2 * self._delay))
+        self._early_deaths = 0 if now - self.started_at > _STEADY_SECONDS else self._early_deaths + 1
+        # The first early death may be an accident: it costs nobody a pause.
+        doublings = self._early_deaths - 2
+        delay = 0.0 if doublings < 0 else min(_LONGEST_DELAY, _FIRST_DELAY * 2.0**doublings)
         self.process = None
-        self.start_at = now + self._delay
+        self.start_at = now + delay
 
     @property
     def alive(self) -> bool:

@@ -70,7 +70,8 @@ def records(
     latency = round(seconds * 1000, 3)
     found = []
     for index, state in enumerate(states):
-        arm, prediction, error = state.arm, state.prediction, state.error
+        arm, assigned = state.arm, state.assigned
+        prediction, error = state.prediction, state.error
         violations = error.violations if isinstance(error, DataContractViolation) else None
         version = None if arm is None else arm.version_name
         found.append(
@@ -81,9 +82,9 @@ def records(
                 "online",
                 at,
                 model.name,
-                None if arm is None else arm.name,
-                None if arm is None else arm.role,
-                version,
+                None if assigned is None else assigned.name,
+                None if assigned is None else assigned.role,
+                None if assigned is None else assigned.version_name,
                 version if error is None else None,
                 model.generation,
                 None if arm is None else arm.compiled.id,

@@ -70,15 +70,19 @@ class BatchAsk:
 
 
 class RowState:
-    """One row on its way: filled in step by step, then turned into its record and its envelope."""
+    """One row on its way: filled in step by step, then turned into its record and its envelope.
+
+    `assigned` is the arm that the plan gives the unit, `arm` the one that answers: another where a pin chose.
+    """
 
     __slots__ = (
-        "arm", "cached", "encoded", "error", "findings", "hash", "key", "prediction", "prediction_id", "row",
-        "unit", "unit_kind",
+        "arm", "assigned", "cached", "encoded", "error", "findings", "hash", "key", "prediction",
+        "prediction_id", "row", "unit", "unit_kind",
     )  # fmt: skip
 
-    def __init__(self, arm: LiveArm | None, unit: str, unit_kind: UnitKind, prediction_id: bytes) -> None:
-        self.arm = arm
+    def __init__(self, unit: str, unit_kind: UnitKind, prediction_id: bytes) -> None:
+        self.assigned: LiveArm | None = None
+        self.arm: LiveArm | None = None
         self.unit = unit
         self.unit_kind = unit_kind
         self.prediction_id = prediction_id

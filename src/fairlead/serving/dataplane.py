@@ -60,9 +60,12 @@ class DataPlane:
 
         Raises `DataContractViolation`, `VersionNotFound` and what the model raises; those are logged, too.
         """
-        state = RowState(None, ask.unit, ask.unit_kind, ask.prediction_id)
+        state = RowState(ask.unit, ask.unit_kind, ask.prediction_id)
         try:
-            arm = state.arm = model.route(ask.unit) if ask.pin is None else model.pinned(ask.pin)
+            arm = state.assigned = model.route(ask.unit)
+            if ask.pin is not None:
+                arm = model.pinned(ask.pin)
+            state.arm = arm
             state.row, state.findings = ask.reading.row(arm.compiled)
             self._look_up(state, arm)
             if self.shared is not None and state.key is not None and not state.cached:
@@ -118,9 +121,10 @@ class DataPlane:
 
     def _route_row(self, model: LiveModel, ask: BatchAsk, index: int) -> RowState:
         unit, kind = unit_of(ask.reading.units[index] or ask.unit, None, ask.request_id)
-        state = RowState(None, unit, kind, new_prediction_id())
+        state = RowState(unit, kind, new_prediction_id())
         try:
-            state.arm = model.route(unit) if ask.pin is None else model.pinned(ask.pin)
+            state.assigned = model.route(unit)
+            state.arm = state.assigned if ask.pin is None else model.pinned(ask.pin)
         except FairleadError as error:
             state.error = error
         return state
