@@ -19,7 +19,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import msgspec
@@ -120,12 +119,16 @@ def write_bodies(folder: Path, count: int) -> Path:
         row = (data.data[index % len(data.data)] * noise[index]).round(5).tolist()
         body = {"features": dict(zip(names, row, strict=True)), "unit": f"user-{index}"}
         lines.append(f"bodies[{index + 1}] = [[{json.dumps(body, separators=(',', ':'))}]]")
+    # The requests are made before the clock runs: wrk must not be what is measured.
     lines += [
-        f"local next = {int(time.time()) % max(count, 2)}",
-        f"request = function() next = next % {count} + 1",
-        "local headers = {['Content-Type'] = 'application/json'}",
-        "return wrk.format('POST', '/v1/models/forest/predict', headers, bodies[next])",
+        "local requests, next = {}, 0",
+        "init = function()",
+        "  local headers = {['Content-Type'] = 'application/json'}",
+        "  for i, body in ipairs(bodies) do",
+        "    requests[i] = wrk.format('POST', '/v1/models/forest/predict', headers, body)",
+        "  end",
         "end",
+        f"request = function() next = next % {count} + 1; return requests[next] end",
     ]
     path = folder / f"bodies-{count}.lua"
     path.write_text("\n".join(lines))
