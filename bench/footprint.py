@@ -62,10 +62,12 @@ def imports(rounds: int) -> dict[str, dict[str, float]]:
 
 
 def _import(statement: str) -> tuple[float, float]:
-    script = f"{statement}\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    # Not ru_maxrss: that survives exec, and would be the size of this process.
+    script = f"{statement}\nprint(open('/proc/self/statm').read())"
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return time.perf_counter() - started, float(done.stdout)
+    pages = int(done.stdout.split()[1])
+    return time.perf_counter() - started, pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def help_ms(rounds: int) -> dict[str, Any]:
