@@ -76,6 +76,9 @@ def test_a_version_is_registered_and_put_into_production(api: Api) -> None:
     version = answer["version"]
     assert (version["version"], version["stage"], version["created_by"]) == ("v1", "production", "ann")
     assert (version["metrics"], version["tags"]) == ({"accuracy": 0.91}, {"team": "größe"})
+    assert version["probe"]["run_microseconds"] > 0
+    assert version["probe"]["library"].startswith("onnxruntime ")
+    assert "microseconds" in api.http.get("/api/v1/models/shop/versions/v1/card").text
     assert answer["confirmation"]["weights"] == {"v1": 100.0}
     assert "No gateway is live" in answer["confirmation"]["note"]
     assert api.call("GET", "/models/shop/versions/v1") == (200, version)

@@ -42,9 +42,9 @@ class Description(_Body, frozen=True, kw_only=True):
 class Registration(_Body, frozen=True, kw_only=True):
     """A version to register. Its files are uploaded to `/blobs` before.
 
-    `proof` tells how a conversion was proven; `probe` holds rows with the answers that the model gave where
-    it was trained. `trust_pickle` says that the caller trusts the author of a `python` version; the server's
-    own setting has to say so, too. `set_production` then gives it all traffic at once.
+    `proof` tells how a conversion was proven. `trust_pickle` says that the caller trusts the author of a
+    `python` version; the server's own setting has to say so, too. `set_production` then gives it all
+    traffic at once.
     """
 
     version: str
@@ -57,7 +57,6 @@ class Registration(_Body, frozen=True, kw_only=True):
     lineage: Lineage = msgspec.field(default_factory=Lineage)
     settings: ModelSettings = msgspec.field(default_factory=ModelSettings)
     proof: dict[str, Any] | None = None
-    probe: dict[str, Any] | None = None
     trust_pickle: bool = False
     set_production: bool = False
     why: Why = ""

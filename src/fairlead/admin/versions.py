@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Body
 from fastapi.responses import PlainTextResponse
 
@@ -86,7 +87,6 @@ def version_routes(registry: Registry, traffic: Traffic, settings: Settings, fol
             metrics=body.metrics,
             tags=body.tags,
             proof=body.proof,
-            probe=body.probe,
         )
         _refuse_untrusted(spec, settings, trusted=body.trust_pickle)
         registration.verify(new)
@@ -94,7 +94,7 @@ def version_routes(registry: Registry, traffic: Traffic, settings: Settings, fol
             registration.refuse_if_taken(connection, spec)
         registration.verify_blobs(registry.blobs, spec.manifest)
         if spec.runtime.kind == "onnx":
-            _try_out(registry, spec, folder)
+            new = msgspec.structs.replace(new, probe=_try_out(registry, spec, folder))
         version = registry.register(new)
         confirmation = None
         if body.set_production:
@@ -173,13 +173,13 @@ def _refuse_untrusted(spec: VersionSpec, settings: Settings, *, trusted: bool) -
         )
 
 
-def _try_out(registry: Registry, spec: VersionSpec, folder: Path) -> None:
-    """Raises `InvalidModelFile` and others unless a process of its own can load and run the version."""
+def _try_out(registry: Registry, spec: VersionSpec, folder: Path) -> dict[str, Any]:
+    """What loading and running the version took in a process of its own; raises what went wrong there."""
     from fairlead.runtimes.probe import probe
 
     place = Path(tempfile.mkdtemp(dir=folder, prefix=PROBES))
     try:
         files = artifacts.fetch(registry.blobs, spec.manifest, place / "files")
-        probe(files, spec.runtime, spec.contract, timeout=_PROBE_SECONDS)
+        return probe(files, spec.runtime, spec.contract, timeout=_PROBE_SECONDS)
     finally:
         shutil.rmtree(place, ignore_errors=True)

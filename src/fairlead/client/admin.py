@@ -120,7 +120,7 @@ class Admin(Session):
         """Uploads the files that the server does not have yet, then registers the version that they make.
 
         `files` are paths on this machine by their path within the version. `more` are further fields of a
-        registration: metrics, tags, lineage, settings, proof, probe, trust_pickle, set_production, why.
+        registration: metrics, tags, lineage, settings, proof, trust_pickle, set_production, why.
         `advance` hears how many bytes of how many are there.
         """
         manifest = upload(self, files, advance)

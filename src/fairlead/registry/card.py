@@ -42,12 +42,18 @@ def model_card(
         ("Data contract", _contract(spec.contract)),
         ("Reference data", _facts(reference.items()) if reference else _MISSING),
         ("Conversion proof", _facts(version.proof.items()) if version.proof else _MISSING),
+        ("Measured at registration", _facts(_measured(version.probe)) if version.probe else _MISSING),
         ("Serving settings", _facts(_settings(spec.settings))),
         ("Stage history", _stages(stages)),
         ("Files", _files(version)),
     ]
     body = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections)
     return f"# {_text(version.model)} {_text(version.version)}\n\n{body}\n"
+
+
+def _measured(probe: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """What it took to load and run the model, without its tensors."""
+    return [(name, value) for name, value in probe.items() if name not in ("inputs", "outputs")]
 
 
 def _identity(version: Version, aliases: Sequence[str]) -> str:

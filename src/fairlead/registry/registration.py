@@ -23,8 +23,8 @@ __all__ = ["NewVersion", "add", "make_model", "refuse_if_taken", "verify", "veri
 class NewVersion(msgspec.Struct, frozen=True, kw_only=True):
     """What a person registers. The files of the spec's manifest are in the artifact store already.
 
-    `proof` tells how the conversion was proven, `probe` holds rows with the answers that the model gave where
-    it was trained.
+    `proof` tells how the conversion was proven, `probe` what it took to load and run the model where it was
+    registered.
     """
 
     spec: VersionSpec
