@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -62,31 +63,40 @@ class Screen:
 
     def arms(self, figures: Sequence[ArmFigures]) -> None:
         """One row per arm: its share of the work, quality against known outcomes, latency, cache, flags."""
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("arm", "version"):
-            table.add_column(name)
-        for name in ("asked", "predicted", "came back (95 %)", "Brier", "flagged", "cached", "p50", "p99"):
-            table.add_column(name, justify="right")
-        for arm in figures:
-            low, high = wilson(arm.hits, arm.positives)
-            table.add_row(
-                arm.arm,
-                arm.version,
-                f"{arm.rows:,}",
-                f"{_percent(arm.positives, arm.rows)}",
-                _interval(arm.precision, low, high) if arm.positives else "–",
-                f"{arm.brier:.4f} ± {Z95 * math.sqrt(arm.variance):.4f}" if arm.labels > 1 else "–",
-                _percent(arm.flagged, arm.rows),
-                _percent(arm.cached, arm.rows),
-                f"{arm.p50_ms:.2f} ms",
-                f"{arm.p99_ms:.2f} ms",
-            )
-        self.console.print(table)
+        quality = {
+            "asked": [f"{arm.rows:,}" for arm in figures],
+            "predicted": [_percent(arm.positives, arm.rows) for arm in figures],
+            "came back (95 %)": [_came_back(arm) for arm in figures],
+            "Brier score": [_brier(arm) for arm in figures],
+        }
+        service = {
+            "flagged": [_percent(arm.flagged, arm.rows) for arm in figures],
+            "cached": [_percent(arm.cached, arm.rows) for arm in figures],
+            "p50": [f"{arm.p50_ms:.2f} ms" for arm in figures],
+            "p99": [f"{arm.p99_ms:.2f} ms" for arm in figures],
+        }
+        # A narrow terminal gets two tables rather than one of broken words.
+        for columns in [quality | service] if self.console.width >= 106 else [quality, service]:
+            table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+            table.add_column("arm")
+            table.add_column("version")
+            for name in columns:
+                table.add_column(name, justify="right", no_wrap=True)
+            for index, arm in enumerate(figures):
+                table.add_row(arm.arm, arm.version, *(cells[index] for cells in columns.values()))
+            self.console.print(Padding(table, (0, 0, 0, 2)))
 
 
 def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "–"
 
 
-def _interval(share: float, low: float, high: float) -> str:
-    return f"{100 * share:.1f} % ({100 * low:.0f}–{100 * high:.0f})"
+def _came_back(arm: ArmFigures) -> str:
+    if not arm.positives:
+        return "–"
+    low, high = wilson(arm.hits, arm.positives)
+    return f"{100 * arm.precision:.1f} % ({100 * low:.0f}–{100 * high:.0f})"
+
+
+def _brier(arm: ArmFigures) -> str:
+    return f"{arm.brier:.4f} ± {Z95 * math.sqrt(arm.variance):.4f}" if arm.labels > 1 else "–"

@@ -208,9 +208,9 @@ class Story:
         when = self.admin.production_at(MODEL)
         self.screen.holds(f"in production now: {when}", when == BETTER.version)
         self.screen.say(
-            "\nWhat this shows: prediction quality on the same period, arm by arm, and what the servers\n"
-            "did. What it cannot show: these customers never saw an arm's decision, so what they did\n"
-            "does not depend on it. This compares predictions; it is no A/B test that was won."
+            "\nWhat this shows: prediction quality on the same period, arm by arm, and what the servers did. "
+            "What it cannot show: these customers never saw an arm's decision, so what they did does not "
+            "depend on it. This compares predictions; it is no A/B test that was won."
         )
 
     # --- what acts share ------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ class Story:
         self.screen.say(
             f"  Of those predicted to come back, {100 * canary.precision:.1f} % did "
             f"({others.version}: {100 * others.precision:.1f} %), "
-            f"of {canary.positives} and {others.positives}."
+            f"of {canary.positives:,} and {others.positives:,}."
         )
 
     async def _rollback_under_load(self, rows: pd.DataFrame) -> None:
