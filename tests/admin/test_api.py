@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,7 +58,16 @@ def test_the_document_describes_exactly_the_routes_there_are(served: Api) -> Non
             assert (status != 405) == ((path, method) in answered), (method, path)
     routed = {context.path for context in iter_route_contexts(served.app.routes)}
     hidden = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/health/live", "/health/ready"}
-    assert routed - hidden == {path for path, _ in described}
+    assert routed - hidden - {"/static-offline-docs"} == {path for path, _ in described}
+
+
+def test_the_documentation_page_asks_no_other_server(served: Api) -> None:
+    page = served.http.get("/docs").text
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert any(source.endswith("swagger-ui-bundle.js") for source in sources)
+    for source in sources:
+        assert source.startswith("/"), source
+        assert served.http.get(source).status_code == 200
 
 
 def test_every_operation_has_a_name_a_summary_and_says_how_it_refuses(served: Api) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
 
 from fairlead import __version__
 from fairlead.admin.blobs import blob_routes
@@ -57,14 +58,15 @@ def create_app(
         yield
         sampler.stop()
 
-    app = FastAPI(
+    app = FastAPIOffline(  # the documentation's scripts come from this server, not from somebody else's
+        docs_url="/docs",
+        redoc_url=None,
         title="Fairlead admin API",
         version=__version__,
         description="Registry, traffic and prediction log. Errors are RFC 9457 problem documents.",
         openapi_tags=_TAGS,
         default_response_class=Json,
         generate_unique_id_function=lambda route: route.name,
-        redoc_url=None,
         lifespan=life,
     )
     routes = APIRouter(prefix=_PREFIX)

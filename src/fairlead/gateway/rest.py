@@ -93,16 +93,7 @@ class RestApp:
 
     async def _predict(self, request: Request, match: Match) -> bytes:
         model = self._plane.model(match[1])
-        headers = request.headers
-        ask = Ask(
-            model.reader.read(request.body),
-            received=request.received,
-            request_id=_request_id(request),
-            unit=request.header(b"x-unit"),
-            pin=request.header(b"x-model-version"),
-            use_case=_text(headers.get(b"x-use-case")),
-            trace_id=_trace_id(headers.get(b"traceparent")),
-        )
+        ask = Ask(model.reader.read(request.body), **_asked_by(request))
         _require_sendable(ask.request_id)
         try:
             envelope, arm = await self._plane.infer(model, ask)
@@ -114,16 +105,7 @@ class RestApp:
 
     async def _predict_batch(self, request: Request, match: Match) -> bytes:
         model = self._plane.model(match[1])
-        headers = request.headers
-        ask = BatchAsk(
-            model.reader.read_batch(request.body),
-            received=request.received,
-            request_id=_request_id(request),
-            unit=request.header(b"x-unit"),
-            pin=request.header(b"x-model-version"),
-            use_case=_text(headers.get(b"x-use-case")),
-            trace_id=_trace_id(headers.get(b"traceparent")),
-        )
+        ask = BatchAsk(model.reader.read_batch(request.body), **_asked_by(request))
         _require_sendable(ask.request_id)
         try:
             envelope = await self._plane.infer_batch(model, ask)
@@ -259,8 +241,16 @@ def _describe(model: LiveModel) -> dict[str, Any]:
     }
 
 
-def _request_id(request: Request) -> str | None:
-    return request.header(b"x-request-id")
+def _asked_by(request: Request) -> dict[str, Any]:
+    """What the headers say of who asks, for whom and for what."""
+    return {
+        "received": request.received,
+        "request_id": request.header(b"x-request-id"),
+        "unit": request.header(b"x-unit"),
+        "pin": request.header(b"x-model-version"),
+        "use_case": _text(request.headers.get(b"x-use-case")),
+        "trace_id": _trace_id(request.headers.get(b"traceparent")),
+    }
 
 
 def _require_sendable(request_id: str) -> None:
