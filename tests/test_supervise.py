@@ -65,6 +65,16 @@ def test_a_child_that_dies_young_waits_longer_each_time_and_a_steady_one_not_at_
     assert child.start_at == child.started_at + 60
 
 
+def test_a_worker_that_came_as_far_as_serving_is_replaced_within_a_quarter_of_a_second():
+    child = Child("x", lambda: subprocess.Popen([sys.executable, "-c", ""]))
+    for _ in range(10):
+        child.start()
+        assert child.process is not None
+        child.process.wait()
+        child.died(child.started_at + 0.01, served=True)
+        assert child.start_at <= child.started_at + 0.01 + 0.25
+
+
 def test_children_never_outlive_a_supervisor_that_was_killed(tmp_path: Path):
     script = (
         "import sys\n"

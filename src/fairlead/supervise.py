@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 5.0
+_LONGEST_DELAY_ONCE_SERVING = 0.25
+"""A worker that came as far as serving is missed: it never waits long, whatever kills it."""
 _STEADY_SECONDS = 1.0
 """A process that ran so long is replaced at once; after a second early death it waits, longer each time."""
 
@@ -57,12 +59,13 @@ class Child:
         self.started_at = time.monotonic()
         self.restarts += 1
 
-    def died(self, now: float) -> None:
+    def died(self, now: float, *, served: bool = False) -> None:
         """Decides when it may start again."""
         self._early_deaths = 0 if now - self.started_at > _STEADY_SECONDS else self._early_deaths + 1
         # The first early death may be an accident: it costs nobody a pause.
         doublings = self._early_deaths - 2
-        delay = 0.0 if doublings < 0 else min(_LONGEST_DELAY, _FIRST_DELAY * 2.0**doublings)
+        longest = _LONGEST_DELAY_ONCE_SERVING if served else _LONGEST_DELAY
+        delay = 0.0 if doublings < 0 else min(longest, _FIRST_DELAY * 2.0**doublings)
         self.process = None
         self.start_at = now + delay
 
@@ -149,7 +152,8 @@ class Supervisor:
         now = time.monotonic()
         for child in self.children:
             if child.process is not None and (status := child.process.poll()) is not None:
-                child.died(now)
+                reports = {report.name: report.pid for report in self.folder.read_reports()}
+                child.died(now, served=reports.get(child.name) == child.process.pid)
                 logger.warning("%s ended with %s; replacing it", child.name, _describe(status))
             if child.process is None and now >= child.start_at:
                 child.start()
