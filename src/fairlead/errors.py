@@ -41,13 +41,24 @@ class MalformedRequest(FairleadError):
 
 
 class DataContractViolation(FairleadError):
-    """Features break the model's data contract; `violations` names each field, rule, value, expectation."""
+    """Features break the model's data contract; `violations` names each field, rule, value, expectation.
+
+    `refused` holds the features as they may be kept for a look later: short, and without sensitive ones.
+    """
 
     code = "data_contract_violation"
 
-    def __init__(self, message: str, violations: list[dict[str, Any]], *, remedy: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        violations: list[dict[str, Any]],
+        *,
+        refused: dict[str, Any] | None = None,
+        remedy: str = "",
+    ) -> None:
         super().__init__(message, remedy=remedy)
         self.violations = violations
+        self.refused = refused
 
 
 class PayloadTooLarge(FairleadError):

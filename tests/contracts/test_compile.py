@@ -160,6 +160,23 @@ def test_what_is_no_predict_request_is_malformed_and_never_a_crash(body):
         compiled.read(body).row(compiled)
 
 
+def test_what_is_kept_of_a_refused_row_is_short_and_holds_nothing_sensitive():
+    compiled = contract(AGE, Field(name="name", type="string", sensitivity="sensitive"), LAND)
+    with pytest.raises(DataContractViolation) as caught:
+        read(compiled, {"age": -1, "name": "Ann", "land": "x" * 500, "password": "secret"})
+    kept = caught.value.refused
+    assert kept == {"age": -1, "name": "…", "land": "x" * 100 + "…", "password": "…"}
+    with pytest.raises(DataContractViolation) as caught:
+        read(compiled, {f"f{index}": index for index in range(10_000)})
+    assert len(caught.value.refused) == 200
+
+
+def test_a_finding_about_a_sensitive_field_does_not_repeat_its_value():
+    compiled = contract(Field(name="illness", type="string", categories=("a",), sensitivity="sensitive"))
+    assert violations(compiled, {"illness": "plague"})[0]["value"] == "…"
+    assert violations(compiled, {"illness": None})[0]["value"] is None
+
+
 def test_an_integer_that_no_model_can_hold_is_refused():
     assert violations(contract(COUNT), {"count": 2**63})[0]["rule"] == "range"
     assert read(contract(COUNT), {"count": -(2**63)})[0] == (-(2**63),)

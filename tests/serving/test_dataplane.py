@@ -97,6 +97,7 @@ def test_a_violation_is_refused_logged_and_counted(gateway, onnx):
     (record,) = gateway.records()
     assert (record.status, record.error_code) == ("rejected", "data_contract_violation")
     assert json.loads(record.violations)[0]["field"] == "petal_width"
+    assert json.loads(record.refused) == {**SAMPLE, "petal_width": -1}
     assert record.served_version is None
     assert msgspec.msgpack.decode(record.features) is None
     assert read_counters(gateway.folder.counters)[0].cells["rejected"] == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -18,6 +19,9 @@ from fairlead.errors import DataContractViolation
 __all__ = ["Finding", "check_row", "nearest"]
 
 _LONGEST_ECHO = 100
+_MOST_KEPT = 200
+_HIDDEN = "…"
+"""Stands for a value that is nobody else's business: findings go into answers and into the log."""
 _INT64 = (-(2**63), 2**63 - 1)
 
 
@@ -52,7 +56,8 @@ def check_row(
         try:
             row.append(_checked(field, value, field.name in features))
         except _Broken as broken:
-            finding = Finding(field.name, broken.rule, _echo(value), broken.expected)
+            shown = _HIDDEN if field.sensitivity == "sensitive" and value is not None else _echo(value)
+            finding = Finding(field.name, broken.rule, shown, broken.expected)
             if broken.action == "reject":
                 violations.append(finding)
                 continue
@@ -72,9 +77,18 @@ def check_row(
         raise DataContractViolation(
             f"Field {first.field!r} breaks rule {first.rule!r}: expected {first.expected}{more}.",
             [msgspec.to_builtins(finding) for finding in violations],
+            refused=_for_the_record(contract, features),
             remedy="See `violations`, and the model's contract for what it takes.",
         )
     return tuple(row), flags
+
+
+def _for_the_record(contract: Contract, features: Mapping[str, Any]) -> dict[str, Any]:
+    """The features of a refused row as the log may keep them. A name that the contract does not know may hold
+    anything, so only its presence is kept."""
+    open_fields = {field.name for field in contract.inputs if field.sensitivity != "sensitive"}
+    kept = islice(features.items(), _MOST_KEPT)
+    return {str(_echo(name)): _echo(value) if name in open_fields else _HIDDEN for name, value in kept}
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -27,7 +27,7 @@ __all__ = ["Queries", "Rows"]
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
-_JSON_COLUMNS = ("prediction", "probabilities", "flags", "violations")
+_JSON_COLUMNS = ("prediction", "probabilities", "flags", "violations", "refused")
 
 
 class Rows(NamedTuple):

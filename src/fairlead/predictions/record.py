@@ -9,6 +9,8 @@ A column may be added at the end; none is renamed, reordered, retyped or removed
   fallback or a pin answered. `arm` and `role` are the assigned arm's.
 - `features` after coercion and imputation, in contract order; null when they could not be decoded.
 - `prediction` and `probabilities` as JSON, so that classes, numbers, vectors and rankings share a column.
+- `refused` the features of a row that broke its contract, as JSON with long values cut and sensitive ones
+  left out: what `features`, which is typed, cannot hold. With `use_case` it shows which caller sends what.
 """
 
 from __future__ import annotations
@@ -65,6 +67,7 @@ class PredictionRecord(msgspec.Struct, array_like=True, tag="p", frozen=True, gc
     trace_id: str | None
     runtime: str | None
     gateway: str
+    refused: str | None = None
 
 
 class SchemaFrame(msgspec.Struct, array_like=True, tag="s", frozen=True):

@@ -109,6 +109,7 @@ def records(
                 ask.trace_id,
                 None if arm is None else arm.version.runtime,
                 gateway,
+                _refused_text(error),
             )
         )
     return found
@@ -124,6 +125,12 @@ def _probabilities_text(arm: LiveArm | None, prediction: Prediction | None) -> s
     if arm is None or prediction is None or prediction.probabilities is None:
         return None
     return encode(_named(arm, prediction)).decode()
+
+
+def _refused_text(error: FairleadError | None) -> str | None:
+    if not isinstance(error, DataContractViolation) or error.refused is None:
+        return None
+    return encode(error.refused).decode()
 
 
 def _row_envelope(index: int, state: RowState, wants: bool) -> RowEnvelope:
