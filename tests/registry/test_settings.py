@@ -17,10 +17,10 @@ from tests.registry.samples import new_version
 
 def test_a_version_serves_with_its_own_values_over_its_models(three: Registry) -> None:
     three.configure("churn", None, {"cache_seconds": 60, "timeout_ms": 500}, who="ada")
-    three.configure("churn", "2", {"cache_seconds": 0, "fallback_version": "1"}, who="ada")
+    three.configure("churn", "2", {"cache_seconds": 0, "max_batch_rows": 7}, who="ada")
     assert three.spec("churn", "1").settings == ModelSettings(cache_seconds=60, timeout_ms=500)
     assert three.spec("churn", "2").settings == ModelSettings(
-        cache_seconds=0, timeout_ms=500, fallback_version="1"
+        cache_seconds=0, timeout_ms=500, max_batch_rows=7
     )
     assert three.version("churn", "2").spec == three.spec("churn", "2") == three.versions("churn")[1].spec
 
@@ -93,9 +93,6 @@ def test_an_unknown_setting_names_the_nearest(three: Registry) -> None:
         ("max_batch_rows", 2.5),
         ("max_batch_rows", 10**9),
         ("memory_limit_mb", 1),
-        ("fallback_version", 3),
-        ("fallback_version", "9"),
-        ("fallback_version", "2"),
     ],
 )
 def test_a_wrong_value_is_refused_and_changes_nothing(three: Registry, name: str, value: Any) -> None:
@@ -119,11 +116,10 @@ def test_of_concurrent_changes_none_is_lost(three: Registry) -> None:
         {"timeout_ms": 2},
         {"max_batch_rows": 3},
         {"memory_limit_mb": 16},
-        {"fallback_version": "1"},
     ]
-    with ThreadPoolExecutor(5) as threads:
+    with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda change: three.configure("churn", None, change, who="ada"), changes))
     assert three.spec("churn", "3").settings == ModelSettings(
-        cache_seconds=1, timeout_ms=2, max_batch_rows=3, memory_limit_mb=16, fallback_version="1"
+        cache_seconds=1, timeout_ms=2, max_batch_rows=3, memory_limit_mb=16
     )
-    assert [revision.revision for revision in three.settings_history("churn")] == [1, 2, 3, 4, 5]
+    assert [revision.revision for revision in three.settings_history("churn")] == [1, 2, 3, 4]

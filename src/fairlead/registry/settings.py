@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from fairlead.errors import InvalidSetting, UnknownSetting
 from fairlead.registry import audit
-from fairlead.registry.lookup import nearest, require_model, require_version, version_names
+from fairlead.registry.lookup import require_model, require_version
 from fairlead.registry.versions import ModelSettings
 from fairlead.stores import tables
 
@@ -68,7 +68,7 @@ def change(
             raise UnknownSetting(f"There is no setting {name!r}.", remedy=remedy, setting=name)
     before = stated(connection, model).get(version, {})
     after = {name: value for name, value in ({**before, **changes}).items() if value is not None}
-    verify(connection, model, version, after)
+    verify(after)
     if after != before:
         append(connection, model, version, after, at=at, who=who, why=why)
         details = {"from": before, "to": after}
@@ -133,7 +133,7 @@ def own_values(settings: ModelSettings) -> dict[str, Any]:
     return {name: value for name, value in own.items() if value != getattr(defaults, name)}
 
 
-def verify(connection: sa.Connection, model: str, version: str | None, values: Mapping[str, Any]) -> None:
+def verify(values: Mapping[str, Any]) -> None:
     """Raises `InvalidSetting` naming the first value that has a wrong type or breaks its rule."""
     for name, value in values.items():
         try:
@@ -143,13 +143,8 @@ def verify(connection: sa.Connection, model: str, version: str | None, values: M
         obeys, rule = _RULES.get(name, (lambda _: True, ""))
         if not obeys(value):
             raise _refused(name, value, f"expected {rule}")
-    fallback = values.get("fallback_version")
-    if fallback is not None:
-        known = [name for name in version_names(connection, model) if name != version]
-        if fallback not in known:
-            raise _refused("fallback_version", fallback, "expected another version of the model", known)
 
 
-def _refused(name: str, value: Any, rule: str, known: Collection[str] | None = None) -> InvalidSetting:
-    remedy = f"Give {name} a value that fits." if known is None else nearest(str(value), known)
+def _refused(name: str, value: Any, rule: str) -> InvalidSetting:
+    remedy = f"Give {name} a value that fits."
     return InvalidSetting(f"Setting {name} = {value!r}: {rule}.", remedy=remedy, setting=name)

@@ -60,15 +60,13 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Serving settings of a model or a version (a version's own values win over its model's).
 
     `cache_seconds` 0 switches the cache off. `timeout_ms` bounds one prediction. `max_batch_rows` bounds one
-    request and one run of the model. `memory_limit_mb` bounds an isolated worker. `fallback_version` answers
-    when this one fails.
+    request and one run of the model. `memory_limit_mb` bounds an isolated worker.
     """
 
     cache_seconds: float = 300.0
     timeout_ms: float = 10_000.0
     max_batch_rows: int = 1_000
     memory_limit_mb: int = 2_048
-    fallback_version: str | None = None
 
 
 class VersionSpec(msgspec.Struct, frozen=True, kw_only=True):
