@@ -25,6 +25,12 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
         yield running
 
 
+@pytest.fixture
+def admin(servers: Servers) -> Iterator[Admin]:
+    with Admin(servers.admin_url) as client:
+        yield client
+
+
 def register(servers: Servers, version: str, seed: int = 0, **options: object) -> None:
     fairlead.register(
         iris_onnx(seed), "iris", version, contract=iris_contract(), admin_url=servers.admin_url, **options
@@ -50,7 +56,7 @@ def counted(admin: Admin) -> tuple[int, int]:
     return tuple(found.rows[0])
 
 
-def test_predictions_go_on_and_the_log_is_whole_whatever_else_is_killed(servers: Servers):
+def test_predictions_go_on_and_the_log_is_whole_whatever_else_is_killed(servers: Servers, admin: Admin):
     register(servers, "v1", set_production=True)
     with Load(servers.port, "/v1/models/iris/predict", SAMPLE, callers=4) as load:
         for role in ("control", "ingest", "agent", "control", "ingest"):
@@ -58,7 +64,6 @@ def test_predictions_go_on_and_the_log_is_whole_whatever_else_is_killed(servers:
             kill(servers, role)
             wait_until(lambda: len(load.answered) > before + 100, 30)
     assert load.failed == []
-    admin = Admin(servers.admin_url)
     wait_until(lambda: reachable(admin), 30)
     assert counted(admin) == (len(load.answered), len(load.answered))
     # The same once all of it is in Parquet: a clean stop flushes, and a second start finds it.
@@ -77,10 +82,9 @@ def reachable(admin: Admin) -> bool:
     return True
 
 
-def test_a_local_rollback_works_with_control_dead_and_is_reconciled(servers: Servers):
+def test_a_local_rollback_works_with_control_dead_and_is_reconciled(servers: Servers, admin: Admin):
     register(servers, "v1", seed=0, set_production=True)
     register(servers, "v2", seed=1)
-    admin = Admin(servers.admin_url)
     admin.deploy("iris", "v2", strategy="direct")
     os.kill(servers.pid_of("agent"), signal.SIGSTOP)
     stopped = servers.pid_of("agent")
@@ -102,10 +106,9 @@ def test_a_local_rollback_works_with_control_dead_and_is_reconciled(servers: Ser
         assert {client.predict("iris", SAMPLE, unit=f"u{n}").model_version for n in range(50)} == {"v1"}
 
 
-def test_a_rollback_under_load_loses_no_request_and_is_final(servers: Servers):
+def test_a_rollback_under_load_loses_no_request_and_is_final(servers: Servers, admin: Admin):
     register(servers, "v1", seed=0, set_production=True)
     register(servers, "v2", seed=1)
-    admin = Admin(servers.admin_url)
     for _ in range(3):
         admin.deploy("iris", "v2", weight=50)
         with Load(servers.port, "/v1/models/iris/predict", SAMPLE) as load:

@@ -36,7 +36,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
             Moody(), "moody", "v1", reference=REFERENCE, trust_pickle=True, set_production=True,
             admin_url=running.admin_url,
         )  # fmt: skip
-        Admin(running.admin_url).configure("moody", None, {"timeout_ms": 1000.0, "memory_limit_mb": 300})
+        with Admin(running.admin_url) as admin:
+            admin.configure("moody", None, {"timeout_ms": 1000.0, "memory_limit_mb": 300})
         yield running
 
 

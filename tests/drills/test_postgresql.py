@@ -19,8 +19,7 @@ def test_register_canary_promote_and_roll_back_over_postgresql(tmp_path: Path, p
                 iris_onnx(seed), "iris", version, contract=iris_contract(), set_production=seed == 0,
                 admin_url=servers.admin_url,
             )  # fmt: skip
-        admin = Admin(servers.admin_url)
-        with fairlead.Client(servers.url) as client:
+        with fairlead.Client(servers.url) as client, Admin(servers.admin_url) as admin:
             for command, weights in (
                 (lambda: admin.deploy("iris", "v2", weight=5), {"v1": 95.0, "v2": 5.0}),
                 (lambda: admin.promote("iris"), {"v2": 100.0}),
@@ -32,5 +31,5 @@ def test_register_canary_promote_and_roll_back_over_postgresql(tmp_path: Path, p
                 assert done.unconfirmed == ()
                 answers = {client.predict("iris", SAMPLE, unit=f"u{n}").model_version for n in range(100)}
                 assert answers <= set(weights)
-        assert admin.production_at("iris") == "v1"
+            assert admin.production_at("iris") == "v1"
         assert not (servers.folder.root / "fairlead.db").exists()
