@@ -64,7 +64,9 @@ def test_a_model_computes_in_the_thread_that_asks(save: Save) -> None:
     before = threading.active_count(), len(list(Path("/proc/self/task").iterdir()))
     runtime = OnnxRuntime(path.parent, SUMS)
     runtime.run({"X": np.ones((500, 3))})
-    assert (threading.active_count(), len(list(Path("/proc/self/task").iterdir()))) == before
+    # Fewer is fine: a thread of an earlier test may have ended meanwhile.
+    assert threading.active_count() <= before[0]
+    assert len(list(Path("/proc/self/task").iterdir())) <= before[1]
 
 
 @pytest.mark.parametrize(
