@@ -511,7 +511,9 @@ def started(servers: Servers, *arguments: str) -> Iterator[subprocess.Popen[str]
 def test_a_port_in_use_is_named_with_the_flag_that_helps(tmp_path: Path, servers: Servers, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
-        done = servers.cli("up", "--data", str(tmp_path / "data"), flag, port, check=False)
+        free = {"--port": "0", "--admin-port": "0"}
+        ports = [word for pair in {**free, flag: port}.items() for word in pair]
+        done = servers.cli("up", "--data", str(tmp_path / "data"), *ports, check=False)
     assert done.returncode == 1
     assert port in done.stderr
     assert flag in done.stderr
