@@ -57,7 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     admin_port: Annotated[_Port, Meta(description="Port of the admin API.")] = 8080
     workers: Annotated[int, Meta(ge=0, description="Gateway workers; 0 is one per core.")] = 0
     default_model: Annotated[
-        str, Meta(description="Model that plain `/predict` and `/invocations` ask; empty switches them off.")
+        str,
+        Meta(description="Model that plain `/predict` and `/predict/batch` ask; empty switches them off."),
     ] = ""
     trust_pickle: Annotated[
         bool, Meta(description="Allow versions that run pickled code in an isolated worker.")

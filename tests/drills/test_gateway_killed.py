@@ -61,7 +61,8 @@ def test_every_answer_that_a_caller_got_is_in_the_log_and_service_goes_on(tmp_pa
                 victim = folder.read_reports()[number % 2]
                 os.kill(victim.pid, signal.SIGKILL)
                 wait_until(lambda: replaced(folder, victim.name, victim.pid), 30)
-        logged, _ = logged_ids(folder)
+        logged, torn = logged_ids(folder)
+        assert torn == 0
         assert len(logged) == len(set(logged))
         assert set(load.answered) <= set(logged)
         # Only callers who were talking to the victim can have noticed: one broken connection each, at most.
