@@ -9,18 +9,18 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from fairlead.contracts.contract import Action, Contract, Field
 from fairlead.errors import DataContractViolation
 
-__all__ = ["Finding", "check_row", "nearest"]
+__all__ = ["HIDDEN", "Finding", "Verdict", "check_row", "check_value", "echo", "for_the_record", "nearest"]
 
 _LONGEST_ECHO = 100
 _MOST_KEPT = 200
-_HIDDEN = "…"
+HIDDEN = "…"
 """Stands for a value that is nobody else's business: findings go into answers and into the log."""
 _INT64 = (-(2**63), 2**63 - 1)
 
@@ -33,6 +33,17 @@ class Finding(msgspec.Struct, frozen=True):
     rule: str
     value: Any
     expected: str
+
+
+class Verdict(NamedTuple):
+    """What became of one value: as the model gets it, the rule that it breaks, and what that leads to.
+
+    A value that is rejected has no meaning.
+    """
+
+    value: Any
+    finding: Finding | None
+    action: Action | None
 
 
 class _Broken(Exception):
@@ -52,17 +63,13 @@ def check_row(
     flags: list[Finding] = []
     violations: list[Finding] = []
     for field in contract.inputs:
-        value = features.get(field.name)
-        try:
-            row.append(_checked(field, value, field.name in features))
-        except _Broken as broken:
-            shown = _HIDDEN if field.sensitivity == "sensitive" and value is not None else _echo(value)
-            finding = Finding(field.name, broken.rule, shown, broken.expected)
-            if broken.action == "reject":
+        value, finding, action = check_value(field, features.get(field.name), field.name in features)
+        if finding is not None:
+            if action == "reject":
                 violations.append(finding)
                 continue
             flags.append(finding)
-            row.append(_stand_in(field, value, broken))
+        row.append(value)
     known = set(contract.names)
     for name in features:
         if name not in known and name not in also_known:
@@ -70,25 +77,37 @@ def check_row(
             expected = (
                 f"a feature of the contract; did you mean {near!r}?" if near else "a feature of the contract"
             )
-            violations.append(Finding(_echo(name), "unknown", _echo(features[name]), expected))
+            violations.append(Finding(echo(name), "unknown", echo(features[name]), expected))
     if violations:
         first = violations[0]
         more = f" and {len(violations) - 1} more" if len(violations) > 1 else ""
         raise DataContractViolation(
             f"Field {first.field!r} breaks rule {first.rule!r}: expected {first.expected}{more}.",
             [msgspec.to_builtins(finding) for finding in violations],
-            refused=_for_the_record(contract, features),
+            refused=for_the_record(contract, features),
             remedy="See `violations`, and the model's contract for what it takes.",
         )
     return tuple(row), flags
 
 
-def _for_the_record(contract: Contract, features: Mapping[str, Any]) -> dict[str, Any]:
+def check_value(field: Field, value: Any, present: bool = True) -> Verdict:
+    """What the field's rules make of one value, or of its absence."""
+    try:
+        return Verdict(_checked(field, value, present), None, None)
+    except _Broken as broken:
+        shown = HIDDEN if field.sensitivity == "sensitive" and value is not None else echo(value)
+        finding = Finding(field.name, broken.rule, shown, broken.expected)
+        if broken.action == "reject":
+            return Verdict(None, finding, broken.action)
+        return Verdict(_stand_in(field, value, broken), finding, broken.action)
+
+
+def for_the_record(contract: Contract, features: Mapping[str, Any]) -> dict[str, Any]:
     """The features of a refused row as the log may keep them. A name that the contract does not know may hold
     anything, so only its presence is kept."""
     open_fields = {field.name for field in contract.inputs if field.sensitivity != "sensitive"}
     kept = islice(features.items(), _MOST_KEPT)
-    return {str(_echo(name)): _echo(value) if name in open_fields else _HIDDEN for name, value in kept}
+    return {str(echo(name)): echo(value) if name in open_fields else HIDDEN for name, value in kept}
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -195,8 +214,8 @@ def _type_name(field: Field) -> str:
     return f"list of {name}" if field.shape else name
 
 
-def _echo(value: Any) -> Any:
-    """The value as it may stand in an answer: short, and always valid JSON."""
+def echo(value: Any) -> Any:
+    """A value as it may stand in an answer or in the log: short, and always valid JSON."""
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
     if isinstance(value, bool | int | float) or value is None:
