@@ -156,7 +156,7 @@ def _outside(field: Field, values: Array, usable: Any) -> Array:
     """Which usable values lie beyond the bounds. Whole numbers are compared as such, however large."""
     low, high = field.minimum, field.maximum
     whole = values.dtype.kind == "i"
-    outside: Array = np.zeros(values.shape, np.bool_)
+    outside: Any = np.zeros(values.shape, np.bool_)
     if low is not None:
         outside = outside | (values < (math.ceil(low) if whole else low))
     if high is not None:
