@@ -169,7 +169,7 @@ def _check_lists(field: Field, raw: Array) -> tuple[Column, list[Breach]]:
     if raw.ndim != 2 or raw.dtype.kind not in _NUMBERS or field.shape[0] not in (-1, raw.shape[1]):
         return _check_objects(field, raw)
     values = raw
-    clean = np.ones(len(raw), np.bool_)
+    clean: Any = np.ones(len(raw), np.bool_)
     if field.type == "int" and raw.dtype.kind == "f":
         exact = raw.astype(np.float64)
         clean = (np.isfinite(exact) & (np.floor(exact) == exact) & (np.abs(exact) < 2.0**63)).all(axis=1)
@@ -209,7 +209,7 @@ def _check_texts(field: Field, raw: Array) -> tuple[Column, list[Breach]]:
 
 def _check_objects(field: Field, raw: Array) -> tuple[Column, list[Breach]]:
     """Values of any kind, one by one."""
-    sent = list(raw) if raw.dtype == object else [plain(value) for value in raw]
+    sent = [plain(value) for value in raw]
     verdicts = [check_value(field, value) for value in sent]
     breaches = _group(field, range(len(sent)), sent, verdicts)
     rejected = any(breach.action == "reject" for breach in breaches)
