@@ -26,10 +26,11 @@ BODY = json.dumps({"features": {f"feature_{i}": 1.25 * i for i in range(30)}})
 PROTOCOL = """
 import asyncio, sys, uvloop
 from fairlead.gateway.protocol import HttpServer, Limits, response
+from fairlead.serving.turns import Turns
 async def handle(request): return response(200, b'{"prediction":1}')
 async def main():
     limits = Limits(body_bytes=1 << 20, header_bytes=32768, connections=1000, idle_seconds=60)
-    server = HttpServer(handle, lambda error: response(400, b"{}"), limits)
+    server = HttpServer(handle, lambda error: response(400, b"{}"), limits, Turns(lambda: None, lambda: None))
     listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", int(sys.argv[1]))
     await listening.serve_forever()
 uvloop.run(main())

@@ -12,6 +12,7 @@ from fairlead.errors import FairleadError
 from fairlead.gateway.protocol import HttpServer, Limits, Request, response
 from fairlead.gateway.statuses import problem, status_of
 from fairlead.serving.envelope import encode
+from fairlead.serving.turns import Turns
 from tests.waiting import wait_until
 
 LIMITS = Limits(body_bytes=2_000, header_bytes=1_000, connections=20, idle_seconds=0.5)
@@ -41,7 +42,7 @@ class Running:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.server = HttpServer(echo, refuse, LIMITS)
+        self.server = HttpServer(echo, refuse, LIMITS, Turns(lambda: None, lambda: None))
         self.listening = await self.loop.create_server(self.server, "127.0.0.1", 0)
         self.port = self.listening.sockets[0].getsockname()[1]
         self.ended = asyncio.Event()

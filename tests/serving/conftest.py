@@ -61,6 +61,16 @@ class Gateway:
         return found
 
 
+class Sink:
+    """Where the answer of a walk goes, and the task that it became, if any."""
+
+    task = None
+    answer = None
+
+    def fill(self, answer) -> None:
+        self.answer = answer
+
+
 def decode(payload: bytes) -> PredictionRecord | Outcome | SchemaFrame:
     import msgspec
 

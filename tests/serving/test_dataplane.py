@@ -21,7 +21,7 @@ from fairlead.registry.versions import ModelSettings
 from fairlead.serving.asks import Ask, BatchAsk, id_text, new_prediction_id
 from fairlead.telemetry.counters import read_counters
 from tests.models import FEATURES, SAMPLE, iris_contract, lay_plan, lay_version, plan_of
-from tests.serving.conftest import Gateway
+from tests.serving.conftest import Gateway, Sink
 
 
 def serve_one(gateway: Gateway, onnx: bytes, **options):
@@ -292,9 +292,37 @@ def test_a_full_disk_may_be_served_through_and_is_counted(folder, onnx):
 
 def test_an_inline_prediction_never_waits(gateway, onnx):
     model = serve_one(gateway, onnx[0])
-    walk = gateway.plane.infer(model, ask_for(model))
-    with pytest.raises(StopIteration):
-        walk.send(None)
+    sink = Sink()
+
+    async def turn():
+        gateway.plane.turns.start(gateway.plane.infer(model, ask_for(model)), sink)
+        await asyncio.sleep(0)
+
+    asyncio.run(turn())
+    assert sink.task is None
+    assert sink.answer[0].prediction == 0
+
+
+def test_rows_of_one_turn_run_as_one_batch_and_their_records_are_one_write(gateway, onnx):
+    model = serve_one(gateway, onnx[0])
+    sinks = [Sink() for _ in range(5)]
+    writes = []
+    append = gateway.writer.append
+    gateway.writer.append = lambda *frames: (writes.append(len(frames)), append(*frames))
+
+    async def turn():
+        for index, sink in enumerate(sinks):
+            ask = ask_for(model, {**SAMPLE, "petal_length": 1.0 + index / 10})
+            gateway.plane.turns.start(gateway.plane.infer(model, ask), sink)
+        await asyncio.sleep(0)
+
+    asyncio.run(turn())
+    (counted,) = read_counters(gateway.folder.counters)
+    assert (counted.cells["runs"], counted.cells["run_rows"]) == (1, 5)
+    assert writes == [5]
+    assert [record.request_id for record in gateway.records()] == [
+        sink.answer[0].request_id for sink in sinks
+    ]
 
 
 def test_prediction_ids_are_version_7_uuids_in_the_order_of_time():

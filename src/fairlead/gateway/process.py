@@ -65,7 +65,7 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
         connections=settings.max_connections,
         idle_seconds=settings.idle_seconds,
     )
-    server = HttpServer(app.handle, app.refuse, limits)
+    server = HttpServer(app.handle, app.refuse, limits, plane.turns)
 
     # What lies in the plans folder is loaded before the first connection is taken; the kernel keeps those
     # who come meanwhile.

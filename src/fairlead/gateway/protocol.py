@@ -1,26 +1,24 @@
 """HTTP/1.1 for the data plane: a thin asyncio protocol over llhttp (by httptools).
 
 llhttp refuses what is malformed; what it lets through and we do not want (several hosts, other transfer
-codings, upgrades, absolute targets, any size) is refused here. A request whose coroutine never waits is
-answered inside the callback that received it; others become tasks, and pipelined answers leave in the order
-of their requests.
+codings, upgrades, absolute targets, any size) is refused here. Requests are walked by `serving/turns.py`, and
+pipelined answers leave in the order of their requests.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-import types
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from email.utils import formatdate
-from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
 
 from fairlead.errors import FairleadError, MalformedRequest, PayloadTooLarge
+from fairlead.serving.turns import Turns
 
 __all__ = ["HttpServer", "Limits", "Request", "response"]
 
@@ -97,8 +95,9 @@ def response(
 class HttpServer:
     """All connections of one gateway worker: makes their protocols, closes idle ones, and drains."""
 
-    def __init__(self, handle: Handler, refuse: Refusal, limits: Limits) -> None:
+    def __init__(self, handle: Handler, refuse: Refusal, limits: Limits, turns: Turns) -> None:
         self.handle = handle
+        self.start = turns.start
         self.refuse = refuse
         self.limits = limits
         self.draining = False
@@ -133,6 +132,23 @@ class HttpServer:
         return len(cut)
 
 
+class _Slot:
+    """An answer's place among those of its connection (a `Sink`)."""
+
+    __slots__ = ("answer", "close", "connection", "task")
+
+    def __init__(self, connection: HttpConnection, close: bool) -> None:
+        self.connection = connection
+        self.close = close
+        self.answer: bytes | None = None
+        self.task: asyncio.Task[bytes] | None = None
+
+    def fill(self, answer: bytes) -> None:
+        """Takes the answer, which leaves once those before it have."""
+        self.answer = answer
+        self.connection.flush()
+
+
 class HttpConnection(asyncio.Protocol):
     """One connection: parses requests, runs the handler, writes answers in order."""
 
@@ -145,7 +161,7 @@ class HttpConnection(asyncio.Protocol):
     def __init__(self, server: HttpServer) -> None:
         self._server = server
         self._transport: asyncio.Transport | None = None
-        self._answers: deque[list[Any]] = deque()  # [bytes or None, close after it]
+        self._answers: deque[_Slot] = deque()
         self._closing = False
         self._paused = False
         self._refused: FairleadError | None = None
@@ -177,6 +193,9 @@ class HttpConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
         self._closing = True
+        for slot in self._answers:
+            if slot.task is not None:
+                slot.task.cancel()
         self._answers.clear()
 
     def data_received(self, data: bytes) -> None:
@@ -284,42 +303,25 @@ class HttpConnection(asyncio.Protocol):
         body = self._body if isinstance(self._body, bytes) else b"".join(self._body)
         path = self._url.partition(b"?")[0]
         request = Request(self._method, path, self._headers, body)
-        close = not self._keep_alive
-        coroutine = self._server.handle(request)
-        try:
-            waits_for = coroutine.send(None)
-        except StopIteration as finished:
-            if self._answers:
-                self._answers.append([finished.value, close])
-                self._flush()
-            else:
-                self._answer(finished.value, close)
-            return
-        slot: list[Any] = [None, close]
+        slot = _Slot(self, not self._keep_alive)
         self._answers.append(slot)
+        self._server.start(self._server.handle(request), slot)
         if len(self._answers) >= _MAX_PIPELINED:
             self._pause()
-        task = asyncio.get_running_loop().create_task(_finish(coroutine, waits_for))
-        task.add_done_callback(lambda done: self._fill(slot, done))
 
     # --- answers --------------------------------------------------------------------------------------------
 
-    def _fill(self, slot: list[Any], task: asyncio.Task[bytes]) -> None:
-        slot[0] = b"" if task.cancelled() else task.result()
-        if not self._closing:
-            self._flush()
-
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Writes the answers that are there, as far as none is missing before them."""
         answers = self._answers
-        while answers and answers[0][0] is not None:
-            answer, close = answers.popleft()
-            self._answer(answer, close)
-            if self._closing:
-                return
-        if self._paused and len(answers) < _MAX_PIPELINED:
+        while answers and not self._closing and answers[0].answer is not None:
+            slot = answers.popleft()
+            self._answer(slot.answer, slot.close)
+        if self._paused and not self._closing and len(answers) < _MAX_PIPELINED:
             self._resume()
 
-    def _answer(self, answer: bytes, close: bool) -> None:
+    def _answer(self, answer: bytes | None, close: bool) -> None:
+        assert answer is not None
         if close or self._server.draining:
             head, _, rest = answer.partition(b"\r\n")
             self._write(b"%b\r\nconnection: close\r\n%b" % (head, rest))
@@ -343,8 +345,9 @@ class HttpConnection(asyncio.Protocol):
     def _refuse(self, error: FairleadError) -> None:
         """Answers an error and closes: after a broken request nothing on this connection can be trusted."""
         self._refused = error
-        self._answers.append([self._server.refuse(error), True])
-        self._flush()
+        slot = _Slot(self, True)
+        self._answers.append(slot)
+        slot.fill(self._server.refuse(error))
 
     def _close_gently(self) -> None:
         """Closes our half and reads on for a moment.
@@ -370,22 +373,6 @@ class HttpConnection(asyncio.Protocol):
         if self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
-
-
-@types.coroutine
-def _finish(coroutine: Coroutine[Any, Any, bytes], waits_for: Awaitable[Any]) -> Generator[Any, Any, bytes]:
-    """Goes on with a coroutine that was already begun: hands what it waits for to the task, and back."""
-    while True:
-        try:
-            value = yield waits_for
-        except BaseException as error:
-            resume: Callable[[], Awaitable[Any]] = partial(coroutine.throw, error)
-        else:
-            resume = partial(coroutine.send, value)
-        try:
-            waits_for = resume()
-        except StopIteration as finished:
-            return finished.value  # type: ignore[no-any-return]
 
 
 def _too_large(what: str, limit: int) -> PayloadTooLarge:

@@ -93,8 +93,19 @@ class RestApp:
 
     async def _predict(self, request: Request, match: Match) -> bytes:
         model = self._plane.model(match[1])
-        ask = Ask(model.reader.read(request.body), **_asked_by(request))
-        _require_sendable(ask.request_id)
+        get = request.headers.get
+        trace = get(b"traceparent")
+        ask = Ask(
+            model.reader.read(request.body),
+            received=request.received,
+            request_id=_text(get(b"x-request-id")),
+            unit=_text(get(b"x-unit")),
+            pin=_text(get(b"x-model-version")),
+            use_case=_short(get(b"x-use-case")),
+            trace_id=None if trace is None else _trace_id(trace),
+        )
+        if not ask.generated_id:
+            _require_sendable(ask.request_id)
         try:
             envelope, arm = await self._plane.infer(model, ask)
         except FairleadError as error:
@@ -105,7 +116,17 @@ class RestApp:
 
     async def _predict_batch(self, request: Request, match: Match) -> bytes:
         model = self._plane.model(match[1])
-        ask = BatchAsk(model.reader.read_batch(request.body), **_asked_by(request))
+        get = request.headers.get
+        trace = get(b"traceparent")
+        ask = BatchAsk(
+            model.reader.read_batch(request.body),
+            received=request.received,
+            request_id=_text(get(b"x-request-id")),
+            unit=_text(get(b"x-unit")),
+            pin=_text(get(b"x-model-version")),
+            use_case=_short(get(b"x-use-case")),
+            trace_id=None if trace is None else _trace_id(trace),
+        )
         _require_sendable(ask.request_id)
         try:
             envelope = await self._plane.infer_batch(model, ask)
@@ -241,18 +262,6 @@ def _describe(model: LiveModel) -> dict[str, Any]:
     }
 
 
-def _asked_by(request: Request) -> dict[str, Any]:
-    """What the headers say of who asks, for whom and for what."""
-    return {
-        "received": request.received,
-        "request_id": request.header(b"x-request-id"),
-        "unit": request.header(b"x-unit"),
-        "pin": request.header(b"x-model-version"),
-        "use_case": _text(request.headers.get(b"x-use-case")),
-        "trace_id": _trace_id(request.headers.get(b"traceparent")),
-    }
-
-
 def _require_sendable(request_id: str) -> None:
     """A request id comes back in a header: it must not smuggle one in."""
     if not _is_sendable(request_id):
@@ -267,13 +276,16 @@ def _is_sendable(text: str) -> bool:
 
 
 def _text(value: bytes | None) -> str | None:
+    """A header's value; None when it is absent or empty."""
+    return value.decode("latin-1") if value else None
+
+
+def _short(value: bytes | None) -> str | None:
     return value.decode("latin-1")[:_LONGEST_ID] if value else None
 
 
-def _trace_id(traceparent: bytes | None) -> str | None:
+def _trace_id(traceparent: bytes) -> str | None:
     """The trace id of a W3C traceparent (version-traceid-parent-flags), None when there is no valid one."""
-    if traceparent is None:
-        return None
     parts = traceparent.decode("latin-1").split("-")
     if len(parts) < 4 or len(parts[1]) != 32 or not set(parts[1]) <= set("0123456789abcdef"):
         return None

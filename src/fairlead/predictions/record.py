@@ -19,11 +19,12 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Outcome", "PredictionRecord", "SchemaFrame", "Source", "Status", "UnitKind"]
+__all__ = ["Degraded", "Outcome", "PredictionRecord", "SchemaFrame", "Source", "Status", "UnitKind"]
 
 Source = Literal["online", "batch", "stream", "edge", "shadow", "replay"]
 Status = Literal["ok", "rejected", "failed"]
 UnitKind = Literal["given", "entity", "request"]
+Degraded = Literal["stale_cache", "fallback_version", "contract_default", "stale_features"]
 
 
 class PredictionRecord(msgspec.Struct, array_like=True, tag="p", frozen=True, gc=False):

@@ -29,6 +29,7 @@ import msgspec
 from fairlead.errors import Overloaded
 from fairlead.predictions import framing
 from fairlead.predictions.record import Outcome, PredictionRecord, SchemaFrame
+from fairlead.predictions.tables import TableRecord
 
 __all__ = ["Fsync", "SegmentWriter", "frame"]
 
@@ -37,7 +38,7 @@ Fsync = Literal["never", "interval", "always"]
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def frame(record: PredictionRecord | Outcome | SchemaFrame) -> bytes:
+def frame(record: PredictionRecord | TableRecord | Outcome | SchemaFrame) -> bytes:
     """The bytes of one record as they lie in a segment, ready for `SegmentWriter.append`."""
     return framing.frame(_encode(record))
 
@@ -88,7 +89,8 @@ class SegmentWriter:
         """Writes the frames in one go; they survive the process once this returns.
 
         Raises `Overloaded` when the disk is full or fails. Then no frame is torn: the log ends with the last
-        frame that was written whole, and the next append may succeed.
+        frame that was written whole (`written` in the error's details counts them), and the next append may
+        succeed.
         """
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         if time.monotonic() >= self._roll_at or (
@@ -100,8 +102,8 @@ class SegmentWriter:
             while written < len(data):
                 written += os.write(self._descriptor, data[written:])
         except OSError as error:
-            self._cut(frames)
-            raise self._refusal(error) from error
+            whole = self._cut(frames)
+            raise self._refusal(error, whole) from error
         self._size += written
         if self._fsync == "always":
             self._sync()
@@ -160,15 +162,18 @@ class SegmentWriter:
             finally:
                 os.close(folder)
 
-    def _cut(self, frames: tuple[bytes, ...]) -> None:
-        """Removes the torn tail. Whole frames stay: a reader may have taken them already."""
+    def _cut(self, frames: tuple[bytes, ...]) -> int:
+        """Removes the torn tail; returns how many whole frames stay: a reader may have taken them already."""
+        whole = 0
         try:
             reached = os.fstat(self._descriptor).st_size
-            ends = accumulate(map(len, frames), initial=self._size)
-            self._size = max(end for end in ends if end <= reached)
+            ends = [end for end in accumulate(map(len, frames), initial=self._size) if end <= reached]
+            whole = len(ends) - 1
+            self._size = ends[-1]
             os.ftruncate(self._descriptor, self._size)
-        except OSError:
+        except (OSError, IndexError):
             self._retire()  # leave it behind, torn, and begin another
+        return whole
 
     def _sync(self) -> None:
         try:
@@ -189,11 +194,12 @@ class SegmentWriter:
                 os.fdatasync(descriptor)
         os.close(descriptor)
 
-    def _refusal(self, error: OSError) -> Overloaded:
+    def _refusal(self, error: OSError, written: int = 0) -> Overloaded:
         return Overloaded(
             f"The prediction log in {self.folder} cannot be written: {error.strerror or error}.",
             remedy="Free space on that disk or repair it; predictions are refused until the log takes them.",
             folder=str(self.folder),
+            written=written,
         )
 
 

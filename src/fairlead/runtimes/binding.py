@@ -20,13 +20,18 @@ from fairlead.runtimes.base import NUMPY_TYPES, Array, RuntimeSpec, Tensors
 __all__ = ["Binding", "Prediction", "Row"]
 
 Row = tuple[Any, ...]
+_json = msgspec.json.Encoder().encode
 
 
-class Prediction(msgspec.Struct, frozen=True, gc=False):
-    """One row's answer: `value` as the contract's output kind says, `probabilities` in class order."""
+class Prediction(msgspec.Struct, gc=False):
+    """One row's answer: `value` as the contract's output kind says, `probabilities` in class order.
+
+    `texts` are both as JSON once somebody needed them (`Binding.texts`): a cached answer is logged often.
+    """
 
     value: Any
     probabilities: list[float] | None = None
+    texts: tuple[str, str | None] | None = None
 
 
 class Binding:
@@ -38,6 +43,32 @@ class Binding:
         self.class_names = tuple(_class_name(value) for value in contract.output.classes)
         self.encode: Callable[[Sequence[Row]], Tensors] = _encoder(contract, spec)
         self.decode: Callable[[dict[str, Array], int], list[Prediction]] = _decoder(contract, spec)
+        self._named = _named_probabilities(self.class_names)
+
+    def texts(self, prediction: Prediction) -> tuple[str, str | None]:
+        """Value and probabilities by class name as JSON, kept with the prediction."""
+        held = prediction.probabilities
+        named = None if held is None else _json(self._named(held)).decode()
+        texts = prediction.texts = (_json(prediction.value).decode(), named)
+        return texts
+
+    def probabilities(self, prediction: Prediction) -> dict[str, float] | None:
+        """The probability of each class by its name; None where the model gives none."""
+        held = prediction.probabilities
+        return None if held is None else dict(zip(self.class_names, held, strict=False))
+
+
+def _named_probabilities(names: tuple[str, ...]) -> Callable[[list[float]], Any]:
+    """Gives probabilities their names: by a struct where all are there, which costs less than a dict."""
+    if not names or len(set(names)) != len(names):
+        return lambda held: dict(zip(names, held, strict=False))
+    attributes = [f"c{index}" for index in range(len(names))]
+    kind = msgspec.defstruct(
+        "Probabilities", [(attribute, float) for attribute in attributes],
+        rename=dict(zip(attributes, names, strict=True)), gc=False,
+    )  # fmt: skip
+    count = len(names)
+    return lambda held: kind(*held) if len(held) == count else dict(zip(names, held, strict=False))
 
 
 # --- rows to tensors ----------------------------------------------------------------------------------------

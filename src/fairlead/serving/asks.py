@@ -8,24 +8,30 @@ import time
 from fairlead.contracts.check import Finding
 from fairlead.contracts.compile import BatchReading, Reading
 from fairlead.errors import FairleadError, NotReady, RuntimeFailed
-from fairlead.predictions.record import Status, UnitKind
+from fairlead.predictions.record import Degraded, Status, UnitKind
 from fairlead.runtimes.binding import Prediction, Row
 from fairlead.serving.live import LiveArm
 
-__all__ = ["Ask", "BatchAsk", "RowState", "id_text", "new_prediction_id", "unit_of"]
+__all__ = ["Ask", "BatchAsk", "id_text", "new_prediction_id", "unit_of"]
 
 
 class Ask:
-    """One prediction that somebody wants, whatever the protocol: the reading, who asks, and for whom."""
+    """One row that somebody wants a prediction for, filled in on its way from request to answer and record.
+
+    `assigned` is the arm that the plan gives the unit, `arm` the one that answers: another where a pin or a
+    fallback chose. `milliseconds` have passed when the answer is made. `generated_id` tells that the caller
+    gave no request id. `deadline` is on the monotonic clock, in seconds; `priority` 1 goes first, 0 is usual.
+    """
 
     __slots__ = (
-        "pin", "prediction_id", "reading", "received", "request_id", "trace_id", "unit", "unit_kind",
-        "use_case",
+        "arm", "assigned", "cached", "deadline", "degraded", "encoded", "error", "findings", "generated_id",
+        "hash", "index", "key", "milliseconds", "pin", "prediction", "prediction_id", "priority", "reading",
+        "received", "request_id", "row", "trace_id", "unit", "unit_kind", "use_case",
     )  # fmt: skip
 
     def __init__(
         self,
-        reading: Reading,
+        reading: Reading | None,
         *,
         received: float,
         request_id: str | None = None,
@@ -33,21 +39,61 @@ class Ask:
         pin: str | None = None,
         use_case: str | None = None,
         trace_id: str | None = None,
+        deadline: float | None = None,
+        priority: int = 0,
+        index: int = 0,
     ) -> None:
         self.reading = reading
         self.received = received
-        self.prediction_id = new_prediction_id()
-        self.request_id = reading.request_id or request_id or id_text(self.prediction_id)
-        self.unit, self.unit_kind = unit_of(reading.unit or unit, reading.entity, self.request_id)
+        prediction_id = self.prediction_id = new_prediction_id()
+        entity = None
+        if reading is not None:
+            request_id = reading.request_id or request_id
+            unit = reading.unit or unit
+            entity = reading.entity
+        self.generated_id = not request_id
+        self.request_id: str = request_id or id_text(prediction_id)
+        self.unit_kind: UnitKind
+        if unit:
+            self.unit, self.unit_kind = unit, "given"
+        elif entity:
+            self.unit, self.unit_kind = entity, "entity"
+        else:
+            self.unit, self.unit_kind = self.request_id, "request"
         self.pin = pin
         self.use_case = use_case
         self.trace_id = trace_id
+        self.deadline = deadline
+        self.priority = priority
+        self.index = index
+        self.assigned: LiveArm | None = None
+        self.arm: LiveArm | None = None
+        self.row: Row = ()
+        self.findings: list[Finding] | None = None
+        self.encoded: bytes | None = None
+        self.hash: str | None = None
+        self.key: bytes | None = None
+        self.prediction: Prediction | None = None
+        self.cached = False
+        self.degraded: Degraded | None = None
+        self.error: FairleadError | None = None
+        self.milliseconds = 0.0
+
+    @property
+    def status(self) -> Status:
+        """`ok`, `rejected` (the caller's fault) or `failed` (ours)."""
+        error = self.error
+        if error is None:
+            return "ok"
+        return "failed" if error.retryable or isinstance(error, RuntimeFailed | NotReady) else "rejected"
 
 
 class BatchAsk:
     """A batch that somebody wants. Rows without a unit are routed together, by the request id."""
 
-    __slots__ = ("pin", "reading", "received", "request_id", "trace_id", "unit", "use_case")
+    __slots__ = (
+        "deadline", "pin", "priority", "reading", "received", "request_id", "trace_id", "unit", "use_case"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -59,6 +105,8 @@ class BatchAsk:
         pin: str | None = None,
         use_case: str | None = None,
         trace_id: str | None = None,
+        deadline: float | None = None,
+        priority: int = 0,
     ) -> None:
         self.reading = reading
         self.received = received
@@ -67,41 +115,23 @@ class BatchAsk:
         self.pin = pin
         self.use_case = use_case
         self.trace_id = trace_id
+        self.deadline = deadline
+        self.priority = priority
 
-
-class RowState:
-    """One row on its way: filled in step by step, then turned into its record and its envelope.
-
-    `assigned` is the arm that the plan gives the unit, `arm` the one that answers: another where a pin chose.
-    """
-
-    __slots__ = (
-        "arm", "assigned", "cached", "encoded", "error", "findings", "hash", "key", "prediction",
-        "prediction_id", "row", "unit", "unit_kind",
-    )  # fmt: skip
-
-    def __init__(self, unit: str, unit_kind: UnitKind, prediction_id: bytes) -> None:
-        self.assigned: LiveArm | None = None
-        self.arm: LiveArm | None = None
-        self.unit = unit
-        self.unit_kind = unit_kind
-        self.prediction_id = prediction_id
-        self.row: Row = ()
-        self.findings: list[Finding] = []
-        self.encoded: bytes | None = None
-        self.hash: str | None = None
-        self.key: bytes | None = None
-        self.prediction: Prediction | None = None
-        self.cached = False
-        self.error: FairleadError | None = None
-
-    @property
-    def status(self) -> Status:
-        """`ok`, `rejected` (the caller's fault) or `failed` (ours)."""
-        error = self.error
-        if error is None:
-            return "ok"
-        return "failed" if error.retryable or isinstance(error, RuntimeFailed | NotReady) else "rejected"
+    def row(self, index: int) -> Ask:
+        """The ask of one of its rows, not yet read."""
+        return Ask(
+            None,
+            received=self.received,
+            request_id=self.request_id,
+            unit=self.reading.units[index] or self.unit,
+            pin=self.pin,
+            use_case=self.use_case,
+            trace_id=self.trace_id,
+            deadline=self.deadline,
+            priority=self.priority,
+            index=index,
+        )
 
 
 def unit_of(given: str | None, entity: str | None, request_id: str) -> tuple[str, UnitKind]:
@@ -113,12 +143,15 @@ def unit_of(given: str | None, entity: str | None, request_id: str) -> tuple[str
     return request_id, "request"
 
 
+_ID_HIGH = (1 << 62) - 1
+
+
 def new_prediction_id() -> bytes:
     """A UUIDv7 (RFC 9562): 48 bits of milliseconds, the version, and 74 random bits."""
-    milliseconds = time.time_ns() // 1_000_000
     noise = random.getrandbits(74)
-    value = milliseconds << 80 | 0x7 << 76 | (noise >> 62) << 64 | 0b10 << 62 | (noise & ((1 << 62) - 1))
-    return value.to_bytes(16, "big")
+    return (
+        (time.time_ns() // 1_000_000) << 80 | (0x7000 | noise >> 62) << 64 | 1 << 63 | noise & _ID_HIGH
+    ).to_bytes(16, "big")
 
 
 def id_text(identifier: bytes) -> str:

@@ -1,11 +1,12 @@
 """The data plane: `infer()` is the whole walk of a prediction, and every protocol enters there.
 
-When nothing has to wait (a light model inline) the coroutine runs to its end without ever being suspended, so
-that a protocol can drive it inside the callback that received the bytes.
+The walk stops at two gates (`turns.py`): where light models run the rows of one turn of the event loop as one
+batch, and where their records go to the log in one write. A lone request passes both at once.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 
@@ -14,19 +15,21 @@ from fairlead.errors import (
     FairleadError,
     MalformedRequest,
     ModelNotFound,
-    Overloaded,
     RuntimeFailed,
 )
-from fairlead.runtimes.binding import Prediction
-from fairlead.serving.answers import batch_envelope, envelope, records
-from fairlead.serving.asks import Ask, BatchAsk, RowState, new_prediction_id, unit_of
+from fairlead.serving.answers import batch_envelope, envelope
+from fairlead.serving.asks import Ask, BatchAsk
 from fairlead.serving.cache import PredictionCache
 from fairlead.serving.envelope import BatchEnvelope, Envelope
 from fairlead.serving.journal import Journal
-from fairlead.serving.live import LiveArm, LiveModel
+from fairlead.serving.live import LiveArm, LiveModel, LoadedVersion
+from fairlead.serving.recording import record_frame
 from fairlead.serving.shared import SharedCache
+from fairlead.serving.turns import Turns
 
 __all__ = ["DataPlane"]
+
+logger = logging.getLogger(__name__)
 
 
 class DataPlane:
@@ -44,6 +47,8 @@ class DataPlane:
         self.gateway = gateway
         self.shared = shared
         self.draining = False
+        self.turns = Turns(self._run_gathered, journal.write)
+        self._gathered: dict[LoadedVersion, list[Ask]] = {}
 
     def model(self, name: str) -> LiveModel:
         """The live model; raises `ModelNotFound`, or `NotReady` while nothing has been loaded yet."""
@@ -60,28 +65,33 @@ class DataPlane:
 
         Raises `DataContractViolation`, `VersionNotFound` and what the model raises; those are logged, too.
         """
-        state = RowState(ask.unit, ask.unit_kind, ask.prediction_id)
         try:
-            arm = state.assigned = model.route(ask.unit)
+            arm = ask.assigned = model.route(ask.unit)
             if ask.pin is not None:
                 arm = model.pinned(ask.pin)
-            state.arm = arm
-            state.row, state.findings = ask.reading.row(arm.compiled)
-            self._look_up(state, arm)
-            if self.shared is not None and state.key is not None and not state.cached:
-                await self._look_further(self.shared, state.key, state, arm)
-            if state.key is not None:
-                arm.counters.looked_up(state.cached)
-            if state.prediction is None:
-                state.prediction = await self._run(state, arm)
+            ask.arm = arm
+            assert ask.reading is not None
+            ask.row, ask.findings = ask.reading.row(arm.compiled)
+            self._look_up(ask, arm)
+            if self.shared is not None and ask.key is not None and not ask.cached:
+                await self._look_further(self.shared, ask.key, ask, arm)
+            if ask.key is not None:
+                arm.counters.looked_up(ask.cached)
+            if ask.prediction is None:
+                await self._run(ask, arm)
         except FairleadError as error:
-            state.error = error
+            ask.error = error
         seconds = time.perf_counter() - ask.received
-        self._log(model, ask, [state], seconds)
-        self._count(state, seconds)
-        if state.error is not None:
-            raise state.error
-        return envelope(model, arm, ask, state, seconds), arm
+        ask.milliseconds = round(seconds * 1000, 3)
+        commit, place = self.journal.add(record_frame(model, ask, self.gateway))
+        await self.turns.written
+        if commit.error is not None and place > commit.written:
+            self._unlogged(ask, commit.error)
+        if ask.arm is not None:
+            ask.arm.counters.answered(ask.status, seconds)
+        if ask.error is not None:
+            raise ask.error
+        return envelope(model, arm, ask), arm
 
     async def infer_batch(self, model: LiveModel, ask: BatchAsk) -> BatchEnvelope:
         """A batch, row by row in its order. Rows of one arm run together; a bad row fails alone.
@@ -93,120 +103,166 @@ class DataPlane:
         over-long batch.
         """
         _require_size(model, len(ask.reading))
-        states = [self._route_row(model, ask, index) for index in range(len(ask.reading))]
-        groups: dict[str, list[RowState]] = {}
-        for index, state in enumerate(states):
-            arm = state.arm
-            if arm is None:
-                continue
+        rows = [ask.row(index) for index in range(len(ask.reading))]
+        groups: dict[str, list[Ask]] = {}
+        for row in rows:
             try:
-                state.row, state.findings = ask.reading.row(index, arm.compiled)
-                self._look_up(state, arm)
+                arm = row.assigned = model.route(row.unit)
+                if row.pin is not None:
+                    arm = model.pinned(row.pin)
+                row.arm = arm
+                row.row, row.findings = ask.reading.row(row.index, arm.compiled)
+                self._look_up(row, arm)
             except FairleadError as error:
-                state.error = error
+                row.error = error
                 continue
-            if state.key is not None:
-                arm.counters.looked_up(state.cached)
-            if state.prediction is None:
-                groups.setdefault(arm.name, []).append(state)
+            if row.key is not None:
+                arm.counters.looked_up(row.cached)
+            if row.prediction is None:
+                groups.setdefault(arm.name, []).append(row)
         for group in groups.values():
             await self._run_group(group)
         seconds = time.perf_counter() - ask.received
-        self._log(model, ask, states, seconds)
-        for state in states:
-            self._count(state, seconds)
-        return batch_envelope(model, ask, states, seconds)
+        for row in rows:
+            row.milliseconds = round(seconds * 1000, 3)
+        self._log_batch(model, rows)
+        for row in rows:
+            if row.arm is not None:
+                row.arm.counters.answered(row.status, seconds)
+        return batch_envelope(model, ask, rows, seconds)
 
     # --- the steps ------------------------------------------------------------------------------------------
 
-    def _route_row(self, model: LiveModel, ask: BatchAsk, index: int) -> RowState:
-        unit, kind = unit_of(ask.reading.units[index] or ask.unit, None, ask.request_id)
-        state = RowState(unit, kind, new_prediction_id())
-        try:
-            state.assigned = model.route(unit)
-            state.arm = state.assigned if ask.pin is None else model.pinned(ask.pin)
-        except FairleadError as error:
-            state.error = error
-        return state
-
-    def _look_up(self, state: RowState, arm: LiveArm) -> None:
+    def _look_up(self, ask: Ask, arm: LiveArm) -> None:
         """Hashes the row, and takes the prediction from the cache when the arm's version allows it."""
-        encoded = state.encoded = encode_row(state.row)
-        state.hash = feature_hash(arm.compiled.id, encoded)
+        encoded = ask.encoded = encode_row(ask.row)
+        ask.hash = feature_hash(arm.compiled.id, encoded)
         if arm.cache_seconds > 0:
-            state.key = self.cache.key(arm.cache_secret, encoded)
-            state.prediction = self.cache.get(state.key, time.monotonic())
-            state.cached = state.prediction is not None
+            ask.key = self.cache.key(arm.cache_secret, encoded)
+            ask.prediction = self.cache.get(ask.key, time.monotonic())
+            ask.cached = ask.prediction is not None
 
-    async def _look_further(self, shared: SharedCache, key: bytes, state: RowState, arm: LiveArm) -> None:
+    async def _look_further(self, shared: SharedCache, key: bytes, ask: Ask, arm: LiveArm) -> None:
         """Takes the prediction from the shared cache, and keeps it here for the time that it has left."""
         found = await shared.get(key)
         if found is not None:
-            state.prediction, left = found
-            state.cached = True
-            self.cache.put(key, state.prediction, time.monotonic(), min(left, arm.cache_seconds))
+            ask.prediction, left = found
+            ask.cached = True
+            self.cache.put(key, ask.prediction, time.monotonic(), min(left, arm.cache_seconds))
             arm.counters.add("cache_shared_hits")
 
-    async def _run(self, state: RowState, arm: LiveArm) -> Prediction:
+    async def _run(self, ask: Ask, arm: LiveArm) -> None:
+        """Sets the prediction, and keeps it in the caches."""
         version = arm.version
         if version.engine.inline:
-            started = time.perf_counter()
-            outputs = version.engine.run_now(version.binding.encode([state.row]))
-            prediction = version.binding.decode(outputs, 1)[0]
-            arm.counters.ran(1, time.perf_counter() - started)
+            gathered = self._gathered.get(version)
+            if gathered is None:
+                self._gathered[version] = [ask]
+            else:
+                gathered.append(ask)
+            await self.turns.ran
         else:
-            prediction = await version.batcher.predict(state.row, state.key)
-        if state.key is not None:
-            self.cache.put(state.key, prediction, time.monotonic(), arm.cache_seconds)
-            if self.shared is not None:
-                self.shared.put(state.key, prediction, arm.cache_seconds)
-        return prediction
+            ask.prediction = await version.batcher.predict(ask.row, ask.key)
+        if ask.key is not None and ask.prediction is not None:
+            self._keep(ask, arm, time.monotonic())
 
-    async def _run_group(self, group: list[RowState]) -> None:
+    def _keep(self, ask: Ask, arm: LiveArm, now: float) -> None:
+        assert ask.key is not None
+        assert ask.prediction is not None
+        self.cache.put(ask.key, ask.prediction, now, arm.cache_seconds)
+        if self.shared is not None:
+            self.shared.put(ask.key, ask.prediction, arm.cache_seconds)
+
+    def _run_gathered(self) -> None:
+        """Runs the rows of this turn, those of each light version together. Never raises."""
+        gathered, self._gathered = self._gathered, {}
+        for version, asks in gathered.items():
+            limit = version.spec.settings.max_batch_rows
+            for start in range(0, len(asks), limit):
+                self._run_inline(version, asks[start : start + limit])
+
+    def _run_inline(self, version: LoadedVersion, asks: list[Ask]) -> None:
+        """Runs rows in this thread; when that fails, each alone, so that one bad row fails alone."""
+        started = time.perf_counter()
+        try:
+            outputs = version.engine.run_now(version.binding.encode([ask.row for ask in asks]))
+            predictions = version.binding.decode(outputs, len(asks))
+        except Exception as error:
+            if len(asks) > 1 and not (
+                isinstance(error, FairleadError) and not isinstance(error, RuntimeFailed)
+            ):
+                for ask in asks:
+                    self._run_inline(version, [ask])
+                return
+            for ask in asks:
+                ask.error = _as_fairlead(error, version)
+            return
+        arm = asks[0].arm
+        if arm is not None:
+            arm.counters.ran(len(asks), time.perf_counter() - started)
+        for ask, prediction in zip(asks, predictions, strict=True):
+            ask.prediction = prediction
+
+    async def _run_group(self, group: list[Ask]) -> None:
         """Runs the rows of one arm together; when that fails, each alone, so that one bad row fails alone."""
         arm = group[0].arm
         assert arm is not None
         version = arm.version
+        if version.engine.inline:
+            self._run_inline(version, group)
+        else:
+            await self._submit_group(version, group)
+        now = time.monotonic()
+        for ask in group:
+            if ask.key is not None and ask.prediction is not None:
+                self.cache.put(ask.key, ask.prediction, now, arm.cache_seconds)
+
+    async def _submit_group(self, version: LoadedVersion, group: list[Ask]) -> None:
         started = time.perf_counter()
         try:
-            feed = version.binding.encode([state.row for state in group])
-            if version.engine.inline:
-                outputs = version.engine.run_now(feed)
-            else:
-                timeout = version.spec.settings.timeout_ms / 1000
-                outputs = await version.engine.submit(feed, len(group), timeout)
+            feed = version.binding.encode([ask.row for ask in group])
+            timeout = version.spec.settings.timeout_ms / 1000
+            outputs = await version.engine.submit(feed, len(group), timeout)
             predictions = version.binding.decode(outputs, len(group))
         except FairleadError as error:
             if len(group) == 1 or not isinstance(error, RuntimeFailed):
-                for state in group:
-                    state.error = error
+                for ask in group:
+                    ask.error = error
             else:
-                for state in group:
-                    await self._run_group([state])
+                for ask in group:
+                    await self._submit_group(version, [ask])
             return
-        arm.counters.ran(len(group), time.perf_counter() - started)
-        now = time.monotonic()
-        for state, prediction in zip(group, predictions, strict=True):
-            state.prediction = prediction
-            if state.key is not None:
-                self.cache.put(state.key, prediction, now, arm.cache_seconds)
+        arm = group[0].arm
+        if arm is not None:
+            arm.counters.ran(len(group), time.perf_counter() - started)
+        for ask, prediction in zip(group, predictions, strict=True):
+            ask.prediction = prediction
 
-    def _count(self, state: RowState, seconds: float) -> None:
-        if state.arm is not None:
-            state.arm.counters.answered(state.status, seconds)
-
-    def _log(self, model: LiveModel, ask: Ask | BatchAsk, states: list[RowState], seconds: float) -> None:
+    def _log_batch(self, model: LiveModel, rows: list[Ask]) -> None:
         """Writes the rows' records. A log that takes none refuses the request, or lets it pass unlogged."""
-        arm = states[0].arm
-        made = records(model, ask, states, seconds, self.gateway)
+        arm = rows[0].arm
         try:
-            unlogged = self.journal.predictions(made)
-        except Overloaded:
+            unlogged = self.journal.write_now([record_frame(model, row, self.gateway) for row in rows])
+        except FairleadError:
             if arm is not None:
-                arm.counters.add("shed", len(made))
+                arm.counters.add("shed", len(rows))
             raise
         if unlogged and arm is not None:
             arm.counters.add("unlogged", unlogged)
+
+    def _unlogged(self, ask: Ask, error: FairleadError) -> None:
+        """A log that does not take the record refuses the request, or lets it pass unlogged."""
+        if ask.arm is not None:
+            ask.arm.counters.add("shed" if self.journal.sheds else "unlogged")
+        if self.journal.sheds:
+            raise error
+
+
+def _as_fairlead(error: Exception, version: LoadedVersion) -> FairleadError:
+    if isinstance(error, FairleadError):
+        return error
+    logger.error("version %s of %s failed", version.spec.version, version.spec.model, exc_info=error)
+    return RuntimeFailed("Something failed inside the gateway.")
 
 
 def _require_size(model: LiveModel, rows: int) -> None:

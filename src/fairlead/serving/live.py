@@ -16,6 +16,7 @@ from fairlead.runtimes.binding import Binding
 from fairlead.serving.batching import Batcher
 from fairlead.serving.cache import cache_secret
 from fairlead.serving.folder import ServingPlan
+from fairlead.serving.stamps import Stamp
 from fairlead.telemetry.counters import ArmKey, CounterRow
 
 __all__ = ["CounterSource", "LiveArm", "LiveModel", "LoadedVersion"]
@@ -54,7 +55,7 @@ class LiveArm:
 
     __slots__ = (
         "arm", "cache_seconds", "cache_secret", "compiled", "counters", "headers", "name", "role", "stage",
-        "training_data", "variant", "version", "version_name",
+        "stamp", "training_data", "variant", "version", "version_name",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +68,8 @@ class LiveArm:
         generation: int,
         secret: bytes,
         alone: bool,
+        experiment: str | None = None,
+        gateway: str = "",
     ) -> None:
         spec = version.spec
         self.arm = arm
@@ -85,6 +88,19 @@ class LiveArm:
         self.cache_seconds = spec.settings.cache_seconds
         self.training_data = spec.lineage.training_data
         self.headers = _headers(self, spec, generation)
+        self.stamp = Stamp(
+            model=spec.model,
+            arm=arm.name,
+            role=arm.role,
+            version=arm.version,
+            generation=generation,
+            contract_id=compiled.id,
+            experiment=experiment,
+            variant=self.variant,
+            training_data=self.training_data,
+            runtime=version.runtime,
+            gateway=gateway,
+        )
 
 
 class LiveModel:
@@ -101,6 +117,7 @@ class LiveModel:
         counters: CounterSource,
         secret: bytes,
         override: str | None = None,
+        gateway: str = "",
     ) -> None:
         plan = serving.plan
         self.serving = serving
@@ -122,7 +139,17 @@ class LiveModel:
                 ready = compiled[contract.id] = CompiledContract(contract, also_known)
             key = ArmKey(plan.model, arm.version, arm.name, arm.role)
             row = counters.row(key)
-            return LiveArm(arm, version, ready, row, generation=plan.generation, secret=secret, alone=alone)
+            return LiveArm(
+                arm,
+                version,
+                ready,
+                row,
+                generation=plan.generation,
+                secret=secret,
+                alone=alone,
+                experiment=plan.experiment,
+                gateway=gateway,
+            )
 
         if override is None:
             alone = sum(plan.slots.count(index) > 0 for index in range(len(plan.arms))) == 1

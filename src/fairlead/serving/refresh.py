@@ -179,7 +179,9 @@ class Refresher:
         loaded = {name: self._loaded[_key(spec)] for name, spec in serving.versions.items()}
         for spec in serving.versions.values():
             self._plane.journal.know(_schema(spec))
-        model = LiveModel(serving, loaded, self._counters, self._secret, wanted)
+        model = LiveModel(
+            serving, loaded, self._counters, self._secret, wanted, gateway=self._plane.gateway
+        )
         self._plane.models = {**self._plane.models, plan.model: model}
         logger.info(
             "serving generation %d of %s%s",

@@ -1,0 +1,140 @@
+"""Requests that arrive in one turn of the event loop walk together, and nobody waits for company.
+
+A walk is a coroutine that answers one request. It stops at two gates. At `ran` all rows of this turn that
+want the same light model have come together: they are run as one batch. At `written` all their records have:
+they go to the log in one write, and only then the answers leave. A turn is what one look at the sockets
+found, so a lone request passes both gates at once.
+
+A walk that waits for anything else (a model in another process, a shared cache) becomes a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import partial
+from typing import Any, Protocol
+
+__all__ = ["Sink", "Turns"]
+
+_Walk = Coroutine[Any, Any, bytes]
+
+
+class Sink(Protocol):
+    """Where the answer of a walk goes."""
+
+    task: asyncio.Task[bytes] | None
+    """The task that the walk became, so that it can be cancelled; None while it is none."""
+
+    def fill(self, answer: bytes) -> None:
+        """Takes the answer."""
+        ...
+
+
+class _Gate:
+    """A place where walks wait for the others of their turn. Awaiting it works in any task, too."""
+
+    __slots__ = ("_turns", "waiting")
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+        self.waiting: list[tuple[_Walk | None, Any]] = []
+
+    def __await__(self) -> Generator[Any, None, None]:
+        turns = self._turns
+        if turns.stepping:
+            yield self
+        else:
+            future = asyncio.get_running_loop().create_future()
+            self.waiting.append((None, future))
+            turns.schedule()
+            yield from future
+
+
+class Turns:
+    """Drives the walks of one gateway worker. Use from its event loop alone.
+
+    `run` is called once in a turn when walks have come to the gate `ran`, `write` when they have come to
+    `written`; neither may raise.
+    """
+
+    __slots__ = ("_scheduled", "_write", "ran", "run", "stepping", "written")
+
+    def __init__(self, run: Callable[[], None], write: Callable[[], None]) -> None:
+        self.ran = _Gate(self)
+        self.written = _Gate(self)
+        self.stepping = False
+        self.run = run
+        self._write = write
+        self._scheduled = False
+
+    def start(self, walk: _Walk, sink: Sink) -> None:
+        """Begins a walk; its answer goes to `sink`, perhaps before this returns. A walk never raises."""
+        self.stepping = True
+        try:
+            waits_for = walk.send(None)
+        except StopIteration as finished:
+            sink.fill(finished.value)
+            return
+        finally:
+            self.stepping = False
+        if type(waits_for) is _Gate:
+            waits_for.waiting.append((walk, sink))
+            if not self._scheduled:
+                self.schedule()
+        else:
+            _become_task(walk, waits_for, sink)
+
+    def schedule(self) -> None:
+        """Has the gates opened once this turn's sockets have been looked at."""
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._open)
+
+    def _open(self) -> None:
+        self._scheduled = False
+        gate = self.ran
+        if gate.waiting:
+            self.run()
+            self._go_on(gate)
+        gate = self.written
+        if gate.waiting:
+            self._write()
+            self._go_on(gate)
+
+    def _go_on(self, gate: _Gate) -> None:
+        waiting, gate.waiting = gate.waiting, []
+        for walk, sink in waiting:
+            if walk is None:
+                if not sink.done():
+                    sink.set_result(None)
+            else:
+                self.start(walk, sink)
+
+
+def _become_task(walk: _Walk, waits_for: Any, sink: Sink) -> None:
+    task = asyncio.get_running_loop().create_task(_finish(walk, waits_for))
+    sink.task = task
+    task.add_done_callback(partial(_filled, sink))
+
+
+def _filled(sink: Sink, task: asyncio.Task[bytes]) -> None:
+    if not task.cancelled():
+        sink.fill(task.result())
+
+
+@types.coroutine
+def _finish(coroutine: _Walk, waits_for: Awaitable[Any]) -> Generator[Any, Any, bytes]:
+    """Goes on with a coroutine that was already begun: hands what it waits for to the task, and back."""
+    while True:
+        try:
+            value = yield waits_for
+        except BaseException as error:
+            resume: Callable[[], Awaitable[Any]] = partial(coroutine.throw, error)
+        else:
+            resume = partial(coroutine.send, value)
+        try:
+            waits_for = resume()
+        except StopIteration as finished:
+            return finished.value  # type: ignore[no-any-return]
