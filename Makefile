@@ -7,10 +7,10 @@ UV      = $(shell command -v uv 2>/dev/null || echo $(VENV)/uv/bin/uv)
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench drills docs lock clean
+.PHONY: help setup demo test check format bench bench-peers drills docs lock clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## make the environment (.venv)
 
@@ -41,6 +41,9 @@ format: setup ## put the code into its form
 
 bench: setup ## speed and memory, as medians and ratios; needs wrk
 	$(BIN)/python bench/run.py $(ARGS)
+
+bench-peers: setup ## Fairlead beside other model servers (2.5 GB of packages); ARGS=--quick tries them; needs wrk
+	UV="$(UV)" $(BIN)/python -m bench.peers $(ARGS)
 
 drills: setup ## break a running Fairlead on purpose, at length
 	FAIRLEAD_TEST_DRILLS=long $(BIN)/python -m pytest -m drill -n 0 $(ARGS)
