@@ -31,6 +31,7 @@ from fairlead.predictions.leases import Leases
 from fairlead.predictions.manifest import DataFile, Manifest, recover, save_manifest
 from fairlead.predictions.parquet import remove_files, sorted_by_id, write_predictions, write_table
 from fairlead.predictions.record import Outcome, PredictionRecord, SchemaFrame
+from fairlead.predictions.tables import TableRecord, records_of
 from fairlead.predictions.tail import SegmentTail
 from fairlead.predictions.windows import WINDOWS, window_table
 
@@ -133,6 +134,9 @@ class Ingest:
                 for record in records
             )
             self._fresh.add(records, outcomes, self._contracts)
+            for entry in entries:
+                if isinstance(entry, TableRecord):
+                    self._add_table(entry)
             if self._fresh.rows and self._oldest_fresh is None:
                 self._oldest_fresh = began
             return True
@@ -259,6 +263,19 @@ class Ingest:
     def close(self) -> None:
         """Lets the folder go; what was not flushed is read again at the next start."""
         self._lock_file.close()
+
+    def _add_table(self, table: TableRecord) -> None:
+        """Takes a table's rows in. One table at a time: a short frame may hold many rows."""
+        contract = self._contracts.get(table.contract_id or "")
+        try:
+            rows = records_of(table, contract)
+        except (TypeError, ValueError, msgspec.MsgspecError) as error:
+            logger.error("a table of %d rows of %s is unreadable: %s", table.rows, table.model, error)
+            self._tail.unreadable += 1
+            return
+        if table.contract_id is not None and contract is None:
+            self._unknown_contracts += len(rows)
+        self._fresh.add(rows, (), self._contracts)
 
     def _is_due(self, now: float) -> bool:
         with self._state:

@@ -19,12 +19,13 @@ import msgspec
 
 from fairlead.predictions.framing import MAGIC, MAX_PAYLOAD_BYTES, read_frames
 from fairlead.predictions.record import Outcome, PredictionRecord, SchemaFrame
+from fairlead.predictions.tables import TableRecord
 
 __all__ = ["Entry", "SegmentTail"]
 
 logger = logging.getLogger(__name__)
 
-Entry = PredictionRecord | Outcome | SchemaFrame
+Entry = PredictionRecord | TableRecord | Outcome | SchemaFrame
 
 _CHUNK_BYTES = 4 * 1024 * 1024
 _decode = msgspec.msgpack.Decoder(Entry).decode

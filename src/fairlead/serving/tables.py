@@ -1,0 +1,140 @@
+"""The columnar walk: a request of many rows as arrays is routed, checked, run and logged as one.
+
+Where `infer()` makes Python values of each row, this makes none: arrays are checked as arrays, run in pieces
+of at most `max_batch_rows`, and logged as one frame. The request is answered or refused as a whole, and the
+cache, which holds single rows, is not asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from fairlead.contracts.arrays import Checked
+from fairlead.errors import DeadlineExceeded, FairleadError, MalformedRequest, Overloaded, RuntimeFailed
+from fairlead.runtimes.base import Array
+from fairlead.runtimes.tables import Answers, TableBinding
+from fairlead.serving.dataplane import DataPlane
+from fairlead.serving.live import LiveArm, LiveModel
+from fairlead.serving.table_records import TableAsk, table_frames
+
+__all__ = ["TableAnswer", "TableAsk", "binding_of", "infer_table"]
+
+_MOST_BINDINGS = 1_024
+
+_bindings: dict[tuple[str, str], TableBinding] = {}
+
+
+class TableAnswer(NamedTuple):
+    """The output tensors of all rows in their order, by name, and what they mean; `flagged` counts rows whose
+    values broke rules that only flag or impute."""
+
+    arm: LiveArm
+    rows: int
+    outputs: dict[str, Array]
+    answers: Answers
+    flagged: int
+
+
+def binding_of(arm: LiveArm) -> TableBinding:
+    """How tensors meet that arm's contract and model; made once per version and contract."""
+    key = (arm.version.digest, arm.compiled.id)
+    found = _bindings.get(key)
+    if found is None:
+        if len(_bindings) >= _MOST_BINDINGS:
+            _bindings.clear()
+        found = _bindings[key] = TableBinding(arm.compiled.contract, arm.version.spec.runtime)
+    return found
+
+
+async def infer_table(plane: DataPlane, model: LiveModel, ask: TableAsk) -> TableAnswer:
+    """The answers for all rows and the arm that gave them; they are in the log before this returns.
+
+    Raises `MalformedRequest` for tensors that are none of the model's, and `DataContractViolation`,
+    `VersionNotFound`, `DeadlineExceeded` and what the model raises; all but the first are logged, too.
+    """
+    try:
+        arm = ask.assigned = model.route(ask.unit)
+        if ask.pin is not None:
+            arm = model.pinned(ask.pin)
+        ask.arm = arm
+        binding = binding_of(arm)
+        table = binding.bind(ask.tensors, arm.compiled.also_known)
+        ask.rows = table.rows
+        checked = ask.checked = binding.check(table)
+        outputs = await _run(arm, binding, checked, ask)
+        ask.answers = binding.answers(outputs, table.rows)
+    except MalformedRequest:
+        raise
+    except FairleadError as error:
+        ask.error = error
+        _write(plane, model, ask)
+        raise
+    _write(plane, model, ask)
+    flagged = {int(row) for breach in checked.flags for row in breach.rows} if checked.flags else ()
+    return TableAnswer(arm, table.rows, outputs, ask.answers, len(flagged))
+
+
+async def _run(arm: LiveArm, binding: TableBinding, checked: Checked, ask: TableAsk) -> dict[str, Array]:
+    """The wanted outputs of all rows, run piece by piece; others get their turn between two pieces."""
+    version = arm.version
+    feed = binding.feed(checked)
+    rows, most = checked.rows, version.spec.settings.max_batch_rows
+    pieces: list[dict[str, Array]] = []
+    for start in range(0, rows, most):
+        count = min(most, rows - start)
+        piece = (
+            feed if count == rows else {name: array[start : start + count] for name, array in feed.items()}
+        )
+        if start:
+            await asyncio.sleep(0)
+        timeout = _seconds_left(arm, ask)
+        started = time.perf_counter()
+        if version.engine.inline:
+            outputs = version.engine.run_now(piece)
+        else:
+            outputs = await version.engine.submit(piece, count, timeout)
+        arm.counters.ran(count, time.perf_counter() - started)
+        for name, array in outputs.items():
+            if array.shape[:1] != (count,):
+                raise RuntimeFailed(
+                    f"The model answered shape {list(array.shape)} in {name!r} for {count} rows."
+                )
+        pieces.append(outputs)
+    if len(pieces) == 1:
+        return pieces[0]
+    try:
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    except (KeyError, ValueError) as error:
+        raise RuntimeFailed("The model answered other shapes for some rows than for others.") from error
+
+
+def _seconds_left(arm: LiveArm, ask: TableAsk) -> float:
+    longest = arm.version.spec.settings.timeout_ms / 1000
+    if ask.deadline is None:
+        return longest
+    left = ask.deadline - time.monotonic()
+    if left <= 0:
+        raise DeadlineExceeded("The request's time is up.", remedy="Allow more time, or send fewer rows.")
+    return min(longest, left)
+
+
+def _write(plane: DataPlane, model: LiveModel, ask: TableAsk) -> None:
+    """Writes the rows to the log and counts them. A log that takes none refuses the request, or lets it pass
+    unlogged."""
+    seconds = time.perf_counter() - ask.received
+    ask.milliseconds = round(seconds * 1000, 3)
+    arm = ask.arm or ask.assigned
+    try:
+        lost = plane.journal.write_now(table_frames(model, ask, plane.gateway))
+    except Overloaded:
+        if arm is not None:
+            arm.counters.add("shed", ask.rows)
+        raise
+    if ask.arm is not None:
+        if lost:
+            ask.arm.counters.add("unlogged", ask.rows)
+        ask.arm.counters.answered(ask.status, seconds, ask.rows)
