@@ -106,3 +106,42 @@ def lay_plan(folder: DataFolder, plan: Plan, *specs: VersionSpec, keep: tuple[st
 def data_folder(root: Path) -> DataFolder:
     """An empty data folder."""
     return DataFolder(root).make()
+
+
+def faulty_onnx() -> bytes:
+    """Takes what `iris_onnx` takes and really fails on some rows, by what their `sepal_length` says.
+
+    9 asks for what is not there (ONNX Runtime raises), 8 gives a probability that is not a number, anything
+    else class 0 of the same three.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    table = np.zeros((9, 3), np.float32)
+    table[:, 0] = 1.0
+    table[8] = np.nan
+    constants = {
+        "column": np.array([0], np.int64),
+        "axis": np.array([1], np.int64),
+        "table": table,
+    }
+    nodes = [
+        helper.make_node("Gather", ["X", "column"], ["first"], axis=1),
+        helper.make_node("Squeeze", ["first", "axis"], ["flat"]),
+        helper.make_node("Cast", ["flat"], ["place"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "place"], ["probabilities"], axis=0),
+        helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "faulty",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, 4])],
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 3]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()  # type: ignore[no-any-return]

@@ -226,6 +226,19 @@ class NotReady(FairleadError):
     retryable = True
 
 
+class CircuitOpen(FairleadError):
+    """The version failed several times in a row and is left alone for a moment."""
+
+    code = "circuit_open"
+    retryable = True
+
+
+class Cancelled(FairleadError):
+    """The caller went away before the answer was there."""
+
+    code = "cancelled"
+
+
 class DeadlineExceeded(FairleadError):
     """The answer was not there in time."""
 

@@ -70,6 +70,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 8 * 2**30
     max_header_bytes: Annotated[_Count, Meta(description="Largest request head that is read.")] = 32 * 2**10
     max_connections: Annotated[_Count, Meta(description="Open connections per gateway worker.")] = 4_096
+    max_turn_ms: Annotated[
+        _Positive,
+        Meta(
+            description="What a gateway reads later than this after the first request of a turn of its loop "
+            "is refused (503): the bound on waiting when everybody asks at once."
+        ),
+    ] = 50.0
     idle_seconds: Annotated[
         _Positive, Meta(description="A connection without a whole request for so long is closed.")
     ] = 75.0

@@ -13,8 +13,14 @@ def test_an_entry_lives_for_its_lifetime_and_no_longer():
     cache.put(b"k", ONE, now=100.0, lifetime=5.0)
     assert cache.get(b"k", 104.9) == ONE
     assert cache.get(b"k", 105.0) is None
-    assert len(cache) == 0
-    assert cache.size_bytes == 0
+
+
+def test_an_entry_past_its_lifetime_may_stand_in_for_a_while():
+    cache = PredictionCache(10_000)
+    cache.put(b"k", ONE, now=100.0, lifetime=5.0)
+    assert cache.stale(b"k", 114.9, seconds=10.0) == ONE
+    assert cache.stale(b"k", 115.0, seconds=10.0) is None
+    assert cache.get(b"k", 106.0) is None
 
 
 def test_the_longest_unused_entry_makes_room():

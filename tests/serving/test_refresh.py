@@ -7,10 +7,10 @@ import pytest
 
 from fairlead.errors import NotReady
 from fairlead.registry.versions import ModelSettings
-from fairlead.serving import refresh
+from fairlead.serving import loading
 from fairlead.serving.folder import DataFolder, FolderWatch, ModelPlans, Override, ServingPlan
 from fairlead.serving.refresh import require_ready
-from tests.models import lay_plan, lay_version, plan_of
+from tests.models import iris_onnx, lay_plan, lay_version, plan_of
 from tests.serving.conftest import Gateway
 
 STABLE = {"stable": ("v1", "stable", 100)}
@@ -127,18 +127,18 @@ def test_new_settings_take_hold_without_a_new_generation(gateway, onnx):
 
 def test_a_model_that_takes_long_to_load_delays_no_other(gateway, onnx, monkeypatch):
     one, two = two_versions(gateway, onnx)
-    slow = lay_version(gateway.folder, "slow", onnx[0], model="slow")
+    slow = lay_version(gateway.folder, "slow", iris_onnx(2), model="slow")
     lay_plan(gateway.folder, plan_of(STABLE), one)
     gateway.follow()
     going_on = threading.Event()
-    load = refresh.load_version
+    load = loading.load_inline
 
-    def load_slowly(spec, path, *, trust_pickle):
+    def load_slowly(spec, path):
         if spec.model == "slow":
             assert going_on.wait(20)
-        return load(spec, path, trust_pickle=trust_pickle)
+        return load(spec, path)
 
-    monkeypatch.setattr(refresh, "load_version", load_slowly)
+    monkeypatch.setattr(loading, "load_inline", load_slowly)
 
     async def story() -> None:
         following = asyncio.get_running_loop().create_task(gateway.refresher.run())

@@ -7,6 +7,7 @@ down for people (`document.py`).
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Literal
 
 import msgspec
@@ -67,6 +68,9 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     - `vector`: a list of `length` finite numbers.
     - `ranking`: up to `length` objects `{"id", "score"}`, best first. A model that answers positions names
       the things at those positions in `items`; one that answers ids itself leaves it empty.
+
+    `default`, where given, is answered when no version can: a class, a number, the numbers of a vector, or
+    the ids of a ranking, best first.
     """
 
     kind: Kind
@@ -75,6 +79,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     maximum: float | None = None
     length: int | None = None
     items: tuple[str | int, ...] = ()
+    default: Scalar | tuple[Scalar, ...] | None = None
 
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -164,6 +169,28 @@ def _verify_output(output: Output) -> None:
         raise InvalidContract("The ranking's length is below 1.", remedy="Say how many items it answers.")
     if output.minimum is not None and output.maximum is not None and output.minimum > output.maximum:
         raise InvalidContract("The output's minimum is above its maximum.", remedy="Swap them.")
+    if output.default is not None and not _may_answer(output, output.default):
+        raise InvalidContract(
+            f"The output's default {output.default!r} is no {output.kind} that it allows.",
+            remedy="Give a default that a model of this contract could have answered.",
+        )
+
+
+def _may_answer(output: Output, value: Scalar | tuple[Scalar, ...]) -> bool:
+    parts = value if isinstance(value, tuple) else (value,)
+    match output.kind:
+        case "class":
+            return not isinstance(value, tuple) and (not output.classes or value in output.classes)
+        case "number":
+            low = -math.inf if output.minimum is None else output.minimum
+            high = math.inf if output.maximum is None else output.maximum
+            return _is_of("float", value) and low <= value <= high  # type: ignore[arg-type,operator]
+        case "vector":
+            fits = output.length is None or output.length == len(parts)
+            return fits and all(_is_of("float", part) and math.isfinite(part) for part in parts)  # type: ignore[arg-type]
+        case "ranking":
+            short = output.length is None or len(parts) <= output.length
+            return isinstance(value, tuple) and short and all(isinstance(part, str | int) for part in parts)
 
 
 def _is_of(kind: FieldType, value: Scalar) -> bool:

@@ -53,6 +53,7 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
         PredictionCache(settings.cache_max_bytes),
         name,
         open_shared(settings.cache_url),
+        max_turn=settings.max_turn_ms / 1000,
     )
     host, port = listener.getsockname()[:2]
     refresher = Refresher(

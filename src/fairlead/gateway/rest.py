@@ -41,6 +41,7 @@ _LONGEST_ID = 128
 _RETRY = b"retry-after: 1\r\n"
 _PROBLEM = b"application/problem+json"
 _LIVE_SECONDS = 5.0
+_LONGEST_TIMEOUT_MS = 86_400_000.0
 
 
 class RestApp:
@@ -94,6 +95,9 @@ class RestApp:
     async def _predict(self, request: Request, match: Match) -> bytes:
         model = self._plane.model(match[1])
         get = request.headers.get
+        timeout = get(b"x-timeout-ms")
+        deadline = None if timeout is None else _deadline(request.received, timeout)
+        self._plane.admit(model, request.received, deadline)
         trace = get(b"traceparent")
         ask = Ask(
             model.reader.read(request.body),
@@ -103,6 +107,7 @@ class RestApp:
             pin=_text(get(b"x-model-version")),
             use_case=_short(get(b"x-use-case")),
             trace_id=None if trace is None else _trace_id(trace),
+            deadline=deadline,
         )
         if not ask.generated_id:
             _require_sendable(ask.request_id)
@@ -117,6 +122,9 @@ class RestApp:
     async def _predict_batch(self, request: Request, match: Match) -> bytes:
         model = self._plane.model(match[1])
         get = request.headers.get
+        timeout = get(b"x-timeout-ms")
+        deadline = None if timeout is None else _deadline(request.received, timeout)
+        self._plane.admit(model, request.received, deadline)
         trace = get(b"traceparent")
         ask = BatchAsk(
             model.reader.read_batch(request.body),
@@ -126,6 +134,7 @@ class RestApp:
             pin=_text(get(b"x-model-version")),
             use_case=_short(get(b"x-use-case")),
             trace_id=None if trace is None else _trace_id(trace),
+            deadline=deadline,
         )
         _require_sendable(ask.request_id)
         try:
@@ -273,6 +282,20 @@ def _require_sendable(request_id: str) -> None:
 
 def _is_sendable(text: str) -> bool:
     return 0 < len(text) <= _LONGEST_ID and text.isascii() and text.isprintable() and " " not in text
+
+
+def _deadline(received: float, timeout_ms: bytes) -> float:
+    """When the answer must be there, on the clock of `received`; `MalformedRequest` for no such number."""
+    try:
+        milliseconds = float(timeout_ms)
+    except ValueError:
+        milliseconds = 0.0
+    if not 0 < milliseconds < _LONGEST_TIMEOUT_MS:
+        raise MalformedRequest(
+            f"X-Timeout-Ms is {timeout_ms.decode('latin-1')[:40]!r}.",
+            remedy="Send the milliseconds that you can wait, above 0 and below a day.",
+        )
+    return received + milliseconds / 1000
 
 
 def _text(value: bytes | None) -> str | None:

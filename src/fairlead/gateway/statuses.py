@@ -37,6 +37,8 @@ STATUS_OF: dict[type[e.FairleadError], int] = {
     e.RuntimeFailed: 502,
     e.Overloaded: 503,
     e.NotReady: 503,
+    e.CircuitOpen: 503,
+    e.Cancelled: 499,
     e.DeadlineExceeded: 504,
     e.StoreUnavailable: 503,
     e.StorageFull: 507,

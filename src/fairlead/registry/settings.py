@@ -28,6 +28,15 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "cache_seconds": (lambda value: 0 <= value < math.inf, "0 (no cache) or more seconds"),
     "timeout_ms": (lambda value: 0 < value <= 3_600_000, "above 0 and at most an hour, in milliseconds"),
     "max_batch_rows": (lambda value: 1 <= value <= 1_000_000, "from 1 to 1,000,000 rows"),
+    "max_queue_delay_ms": (lambda value: 0 <= value <= 10_000, "from 0 to 10,000 milliseconds"),
+    "max_queue_rows": (lambda value: 1 <= value <= 10_000_000, "from 1 to 10,000,000 rows"),
+    "max_queue_bytes": (lambda value: 1 <= value <= 1 << 40, "from 1 byte to 1 TiB, in bytes"),
+    "latency_target_ms": (
+        lambda value: 0 < value <= 3_600_000,
+        "above 0 and at most an hour, in milliseconds",
+    ),
+    "instances": (lambda value: 1 <= value <= 256, "from 1 to 256"),
+    "stale_seconds": (lambda value: 0 <= value < math.inf, "0 (never) or more seconds"),
     "memory_limit_mb": (lambda value: 16 <= value <= 1 << 24, "from 16 to 16,777,216 megabytes"),
 }
 

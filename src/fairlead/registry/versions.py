@@ -60,13 +60,29 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Serving settings of a model or a version (a version's own values win over its model's).
 
     `cache_seconds` 0 switches the cache off. `timeout_ms` bounds one prediction. `max_batch_rows` bounds one
-    request and one run of the model. `memory_limit_mb` bounds an isolated worker.
+    request and one run of the model. `memory_limit_mb` bounds a model worker.
+
+    The others matter where the version runs in a model worker. `max_queue_delay_ms` is how long a row may
+    wait for company while the model is idle. `max_queue_rows` and `max_queue_bytes` bound what waits for the
+    model on one machine; more is refused. `latency_target_ms` chooses the rows of a run so that waiting for
+    one run and taking part in the next stay below it; null leaves them at `max_batch_rows`. `instances` is
+    how many runs of an ONNX model there may be at a time.
+
+    When the version cannot answer, a cached answer may stand in up to `stale_seconds` past its lifetime, then
+    `fallback_version`: the name of another version that is loaded, or `stable` for the one in production.
     """
 
     cache_seconds: float = 300.0
     timeout_ms: float = 10_000.0
     max_batch_rows: int = 1_000
     memory_limit_mb: int = 2_048
+    max_queue_delay_ms: float = 0.0
+    max_queue_rows: int = 10_000
+    max_queue_bytes: int = 256 * 2**20
+    latency_target_ms: float | None = None
+    instances: int = 1
+    stale_seconds: float = 0.0
+    fallback_version: str | None = None
 
 
 class VersionSpec(msgspec.Struct, frozen=True, kw_only=True):

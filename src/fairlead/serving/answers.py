@@ -17,7 +17,7 @@ def envelope(model: LiveModel, arm: LiveArm, ask: Ask) -> Envelope:
     prediction = ask.prediction
     assert prediction is not None
     assert ask.hash is not None
-    wants = ask.reading is not None and ask.reading.probabilities
+    wants = ask.reading.probabilities
     return Envelope(
         prediction.value,
         arm.version.binding.probabilities(prediction) if wants else None,

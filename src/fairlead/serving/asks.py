@@ -6,7 +6,7 @@ import random
 import time
 
 from fairlead.contracts.check import Finding
-from fairlead.contracts.compile import BatchReading, Reading
+from fairlead.contracts.compile import BatchReading, CompiledContract, Reading
 from fairlead.errors import FairleadError, NotReady, RuntimeFailed
 from fairlead.predictions.record import Degraded, Status, UnitKind
 from fairlead.runtimes.binding import Prediction, Row
@@ -19,19 +19,20 @@ class Ask:
     """One row that somebody wants a prediction for, filled in on its way from request to answer and record.
 
     `assigned` is the arm that the plan gives the unit, `arm` the one that answers: another where a pin or a
-    fallback chose. `milliseconds` have passed when the answer is made. `generated_id` tells that the caller
+    fallback chose; `cause` is what went wrong when something stood in. `milliseconds` have passed when the
+    answer is made. `generated_id` tells that the caller
     gave no request id. `deadline` is on the monotonic clock, in seconds; `priority` 1 goes first, 0 is usual.
     """
 
     __slots__ = (
-        "arm", "assigned", "cached", "deadline", "degraded", "encoded", "error", "findings", "generated_id",
-        "hash", "index", "key", "milliseconds", "pin", "prediction", "prediction_id", "priority", "reading",
-        "received", "request_id", "row", "trace_id", "unit", "unit_kind", "use_case",
+        "arm", "assigned", "cached", "cause", "deadline", "degraded", "encoded", "error", "findings",
+        "generated_id", "hash", "index", "key", "milliseconds", "pin", "prediction", "prediction_id",
+        "priority", "reading", "received", "request_id", "row", "trace_id", "unit", "unit_kind", "use_case",
     )  # fmt: skip
 
     def __init__(
         self,
-        reading: Reading | None,
+        reading: Reading | BatchReading,
         *,
         received: float,
         request_id: str | None = None,
@@ -47,7 +48,7 @@ class Ask:
         self.received = received
         prediction_id = self.prediction_id = new_prediction_id()
         entity = None
-        if reading is not None:
+        if type(reading) is Reading:
             request_id = reading.request_id or request_id
             unit = reading.unit or unit
             entity = reading.entity
@@ -77,7 +78,17 @@ class Ask:
         self.cached = False
         self.degraded: Degraded | None = None
         self.error: FairleadError | None = None
+        self.cause: FairleadError | None = None
         self.milliseconds = 0.0
+
+    def read(self, compiled: CompiledContract) -> None:
+        """Sets the row as that contract reads it; raises `DataContractViolation`."""
+        reading = self.reading
+        if type(reading) is Reading:
+            self.row, self.findings = reading.row(compiled)
+        else:
+            assert isinstance(reading, BatchReading)
+            self.row, self.findings = reading.row(self.index, compiled)
 
     @property
     def status(self) -> Status:
@@ -121,7 +132,7 @@ class BatchAsk:
     def row(self, index: int) -> Ask:
         """The ask of one of its rows, not yet read."""
         return Ask(
-            None,
+            self.reading,
             received=self.received,
             request_id=self.request_id,
             unit=self.reading.units[index] or self.unit,

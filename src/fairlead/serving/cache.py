@@ -48,13 +48,15 @@ class PredictionCache:
     def get(self, key: bytes, now: float) -> Prediction | None:
         """The prediction, unless it is unknown or past its lifetime."""
         entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if entry[1] <= now:
-            self._drop(key)
-            return None
+        if entry is None or entry[1] <= now:
+            return None  # what is past its lifetime stays for `stale` until its room is needed
         self._entries.move_to_end(key)
         return entry[0]
+
+    def stale(self, key: bytes, now: float, seconds: float) -> Prediction | None:
+        """The prediction, also up to `seconds` past its lifetime."""
+        entry = self._entries.get(key)
+        return entry[0] if entry is not None and entry[1] + seconds > now else None
 
     def put(self, key: bytes, prediction: Prediction, now: float, lifetime: float) -> None:
         """Keeps a prediction for `lifetime` seconds, dropping the longest unused ones for room."""

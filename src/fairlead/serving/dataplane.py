@@ -6,15 +6,20 @@ batch, and where their records go to the log in one write. A lone request passes
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
 
 from fairlead.contracts.fingerprint import encode_row, feature_hash
 from fairlead.errors import (
+    Cancelled,
+    CircuitOpen,
+    DeadlineExceeded,
     FairleadError,
     MalformedRequest,
     ModelNotFound,
+    Overloaded,
     RuntimeFailed,
 )
 from fairlead.serving.answers import batch_envelope, envelope
@@ -22,6 +27,7 @@ from fairlead.serving.asks import Ask, BatchAsk
 from fairlead.serving.cache import PredictionCache
 from fairlead.serving.envelope import BatchEnvelope, Envelope
 from fairlead.serving.journal import Journal
+from fairlead.serving.ladder import Ladder, is_fault
 from fairlead.serving.live import LiveArm, LiveModel, LoadedVersion
 from fairlead.serving.recording import record_frame
 from fairlead.serving.shared import SharedCache
@@ -35,11 +41,18 @@ logger = logging.getLogger(__name__)
 class DataPlane:
     """Answers predictions from the models it holds. One per gateway worker, used from its loop alone.
 
-    `shared`, where there is one, is asked after `cache`.
+    `shared`, where there is one, is asked after `cache`. What a turn of the loop brings later than
+    `max_turn` seconds after its first request is shed.
     """
 
     def __init__(
-        self, journal: Journal, cache: PredictionCache, gateway: str, shared: SharedCache | None = None
+        self,
+        journal: Journal,
+        cache: PredictionCache,
+        gateway: str,
+        shared: SharedCache | None = None,
+        *,
+        max_turn: float = 0.05,
     ) -> None:
         self.models: Mapping[str, LiveModel] = {}
         self.journal = journal
@@ -48,6 +61,8 @@ class DataPlane:
         self.shared = shared
         self.draining = False
         self.turns = Turns(self._run_gathered, journal.write)
+        self.ladder = Ladder(cache, self._run)
+        self._max_turn = max_turn
         self._gathered: dict[LoadedVersion, list[Ask]] = {}
 
     def model(self, name: str) -> LiveModel:
@@ -60,6 +75,26 @@ class DataPlane:
             )
         return found
 
+    def admit(self, model: LiveModel, received: float, deadline: float | None) -> None:
+        """Raises `Overloaded` when this gateway cannot answer one more request in time.
+
+        A request has waited unread for at most as long as the last turn took, and will wait for the end of
+        this one. To be asked before anything is spent on the request.
+        """
+        turns = self.turns
+        began = turns.began
+        if began and received - began > self._max_turn:
+            waits = received - began
+        elif deadline is not None and received + 2 * turns.lasted > deadline:
+            waits = 2 * turns.lasted
+        else:
+            return
+        model.arms[0].counters.add("shed")
+        raise Overloaded(
+            f"The gateway is full: a request would wait about {waits * 1000:.0f} ms.",
+            remedy="Try again later, or add gateway workers.",
+        )
+
     async def infer(self, model: LiveModel, ask: Ask) -> tuple[Envelope, LiveArm]:
         """One prediction and the arm that gave it; it is in the log before this returns.
 
@@ -70,17 +105,21 @@ class DataPlane:
             if ask.pin is not None:
                 arm = model.pinned(ask.pin)
             ask.arm = arm
-            assert ask.reading is not None
-            ask.row, ask.findings = ask.reading.row(arm.compiled)
+            ask.read(arm.compiled)
             self._look_up(ask, arm)
             if self.shared is not None and ask.key is not None and not ask.cached:
                 await self._look_further(self.shared, ask.key, ask, arm)
             if ask.key is not None:
                 arm.counters.looked_up(ask.cached)
             if ask.prediction is None:
-                await self._run(ask, arm)
+                await self._try(ask, arm)
+            if ask.error is not None:
+                await self.ladder.stand_in(model, ask)
         except FairleadError as error:
             ask.error = error
+        except asyncio.CancelledError:
+            self._gone(model, ask)
+            raise
         seconds = time.perf_counter() - ask.received
         ask.milliseconds = round(seconds * 1000, 3)
         commit, place = self.journal.add(record_frame(model, ask, self.gateway))
@@ -91,7 +130,8 @@ class DataPlane:
             ask.arm.counters.answered(ask.status, seconds)
         if ask.error is not None:
             raise ask.error
-        return envelope(model, arm, ask), arm
+        assert ask.arm is not None
+        return envelope(model, ask.arm, ask), ask.arm
 
     async def infer_batch(self, model: LiveModel, ask: BatchAsk) -> BatchEnvelope:
         """A batch, row by row in its order. Rows of one arm run together; a bad row fails alone.
@@ -111,7 +151,7 @@ class DataPlane:
                 if row.pin is not None:
                     arm = model.pinned(row.pin)
                 row.arm = arm
-                row.row, row.findings = ask.reading.row(row.index, arm.compiled)
+                row.read(arm.compiled)
                 self._look_up(row, arm)
             except FairleadError as error:
                 row.error = error
@@ -122,6 +162,9 @@ class DataPlane:
                 groups.setdefault(arm.name, []).append(row)
         for group in groups.values():
             await self._run_group(group)
+            for row in group:
+                if row.error is not None:
+                    await self.ladder.stand_in(model, row)
         seconds = time.perf_counter() - ask.received
         for row in rows:
             row.milliseconds = round(seconds * 1000, 3)
@@ -151,8 +194,39 @@ class DataPlane:
             self.cache.put(key, ask.prediction, time.monotonic(), min(left, arm.cache_seconds))
             arm.counters.add("cache_shared_hits")
 
+    async def _try(self, ask: Ask, arm: LiveArm) -> None:
+        """Runs the version; what it raises becomes the ask's error, for which something may stand in."""
+        try:
+            await self._run(ask, arm)
+        except FairleadError as error:
+            ask.error = error
+
     async def _run(self, ask: Ask, arm: LiveArm) -> None:
-        """Sets the prediction, and keeps it in the caches."""
+        """Sets the prediction and keeps it in the caches, or sets the error, or raises it."""
+        version = arm.version
+        breaker = version.breaker
+        if breaker.failures and not breaker.allows(time.monotonic()):
+            raise _left_alone(arm)
+        try:
+            await self._compute(ask, arm)
+        except FairleadError as failure:
+            ask.error = failure
+        now = time.monotonic()
+        self._observe(ask, arm, now)
+        if ask.key is not None and ask.prediction is not None:
+            self._keep(ask, arm, now)
+
+    def _observe(self, ask: Ask, arm: LiveArm, now: float) -> None:
+        """Tells the version's breaker how the row fared."""
+        breaker, error = arm.version.breaker, ask.error
+        if error is None:
+            if breaker.failures:
+                breaker.succeeded()
+        elif is_fault(error) and not (ask.deadline is not None and isinstance(error, DeadlineExceeded)):
+            # A deadline that the caller chose says nothing about the version.
+            breaker.failed(now)
+
+    async def _compute(self, ask: Ask, arm: LiveArm) -> None:
         version = arm.version
         if version.engine.inline:
             gathered = self._gathered.get(version)
@@ -162,9 +236,7 @@ class DataPlane:
                 gathered.append(ask)
             await self.turns.ran
         else:
-            ask.prediction = await version.batcher.predict(ask.row, ask.key)
-        if ask.key is not None and ask.prediction is not None:
-            self._keep(ask, arm, time.monotonic())
+            ask.prediction = await version.batcher.predict(ask.row, ask.key, ask.deadline, ask.priority)
 
     def _keep(self, ask: Ask, arm: LiveArm, now: float) -> None:
         assert ask.key is not None
@@ -178,6 +250,7 @@ class DataPlane:
         gathered, self._gathered = self._gathered, {}
         for version, asks in gathered.items():
             limit = version.spec.settings.max_batch_rows
+            asks = _in_time(asks)
             for start in range(0, len(asks), limit):
                 self._run_inline(version, asks[start : start + limit])
 
@@ -207,36 +280,35 @@ class DataPlane:
         """Runs the rows of one arm together; when that fails, each alone, so that one bad row fails alone."""
         arm = group[0].arm
         assert arm is not None
-        version = arm.version
-        if version.engine.inline:
-            self._run_inline(version, group)
+        breaker = arm.version.breaker
+        if breaker.failures and not breaker.allows(time.monotonic()):
+            for ask in group:
+                ask.error = _left_alone(arm)
+            return
+        if arm.version.engine.inline:
+            self._run_inline(arm.version, group)
         else:
-            await self._submit_group(version, group)
+            await self._submit_group(arm.version, group)
         now = time.monotonic()
         for ask in group:
+            self._observe(ask, arm, now)
             if ask.key is not None and ask.prediction is not None:
                 self.cache.put(ask.key, ask.prediction, now, arm.cache_seconds)
 
     async def _submit_group(self, version: LoadedVersion, group: list[Ask]) -> None:
-        started = time.perf_counter()
+        first = group[0]
+        rows = [ask.row for ask in group]
         try:
-            feed = version.binding.encode([ask.row for ask in group])
-            timeout = version.spec.settings.timeout_ms / 1000
-            outputs = await version.engine.submit(feed, len(group), timeout)
-            predictions = version.binding.decode(outputs, len(group))
+            answers = await version.batcher.submit_rows(rows, first.deadline, first.priority)
         except FairleadError as error:
-            if len(group) == 1 or not isinstance(error, RuntimeFailed):
-                for ask in group:
-                    ask.error = error
-            else:
-                for ask in group:
-                    await self._submit_group(version, [ask])
+            for ask in group:
+                ask.error = error
             return
-        arm = group[0].arm
-        if arm is not None:
-            arm.counters.ran(len(group), time.perf_counter() - started)
-        for ask, prediction in zip(group, predictions, strict=True):
-            ask.prediction = prediction
+        for ask, answer in zip(group, answers, strict=True):
+            if isinstance(answer, FairleadError):
+                ask.error = answer
+            else:
+                ask.prediction = answer
 
     def _log_batch(self, model: LiveModel, rows: list[Ask]) -> None:
         """Writes the rows' records. A log that takes none refuses the request, or lets it pass unlogged."""
@@ -250,12 +322,39 @@ class DataPlane:
         if unlogged and arm is not None:
             arm.counters.add("unlogged", unlogged)
 
+    def _gone(self, model: LiveModel, ask: Ask) -> None:
+        """The caller went away: the row is counted and logged, and nobody waits for that."""
+        ask.error = Cancelled("The caller went away.")
+        ask.milliseconds = round((time.perf_counter() - ask.received) * 1000, 3)
+        self.journal.add(record_frame(model, ask, self.gateway))
+        self.turns.schedule()
+        if ask.arm is not None:
+            ask.arm.counters.add("cancelled")
+
     def _unlogged(self, ask: Ask, error: FairleadError) -> None:
         """A log that does not take the record refuses the request, or lets it pass unlogged."""
         if ask.arm is not None:
             ask.arm.counters.add("shed" if self.journal.sheds else "unlogged")
         if self.journal.sheds:
             raise error
+
+
+def _in_time(asks: list[Ask]) -> list[Ask]:
+    """The rows whose answers can still be there in time; the others are told so, and not run."""
+    if all(ask.deadline is None for ask in asks):
+        return asks
+    now = time.perf_counter()
+    for ask in asks:
+        if ask.deadline is not None and ask.deadline < now:
+            ask.error = DeadlineExceeded("The time that the caller gave was over before the model was asked.")
+    return [ask for ask in asks if ask.error is None]
+
+
+def _left_alone(arm: LiveArm) -> CircuitOpen:
+    return CircuitOpen(
+        f"Version {arm.version_name!r} failed {arm.version.breaker.failures} times in a row and is left alone.",
+        remedy="Try again in a moment; the version's errors are in the prediction log.",
+    )
 
 
 def _as_fairlead(error: Exception, version: LoadedVersion) -> FairleadError:

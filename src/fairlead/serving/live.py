@@ -7,13 +7,15 @@ from typing import Protocol
 from urllib.parse import quote
 
 from fairlead.contracts.compile import CompiledContract
+from fairlead.contracts.contract import Output
 from fairlead.engine.base import Engine
 from fairlead.errors import NotReady, VersionNotFound
 from fairlead.registry.versions import VersionSpec
 from fairlead.routing.assign import slot_of
 from fairlead.routing.plan import STAGE_OF_ROLE, Arm
-from fairlead.runtimes.binding import Binding
-from fairlead.serving.batching import Batcher
+from fairlead.runtimes.binding import Binding, Prediction
+from fairlead.serving.batching import Batcher, Bounds
+from fairlead.serving.breaker import Breaker
 from fairlead.serving.cache import cache_secret
 from fairlead.serving.folder import ServingPlan
 from fairlead.serving.stamps import Stamp
@@ -33,7 +35,7 @@ class CounterSource(Protocol):
 class LoadedVersion:
     """A version whose model is in memory and has answered a warm-up row."""
 
-    __slots__ = ("batcher", "binding", "digest", "engine", "memory_bytes", "runtime", "spec")
+    __slots__ = ("batcher", "binding", "breaker", "digest", "engine", "memory_bytes", "runtime", "spec")
 
     def __init__(self, spec: VersionSpec, engine: Engine, binding: Binding, runtime: str) -> None:
         self.spec = spec
@@ -42,20 +44,27 @@ class LoadedVersion:
         self.runtime = runtime
         self.digest = spec.manifest.digest
         self.memory_bytes = 0
-        self.batcher = Batcher(
-            engine,
-            binding,
-            max_batch_rows=spec.settings.max_batch_rows,
-            timeout=spec.settings.timeout_ms / 1000,
+        self.breaker = Breaker()
+        settings = spec.settings
+        target = settings.latency_target_ms
+        bounds = Bounds(
+            timeout=settings.timeout_ms / 1000,
+            max_batch_rows=settings.max_batch_rows,
+            max_rows=settings.max_queue_rows,
+            max_bytes=settings.max_queue_bytes,
+            latency_target=None if target is None else target / 1000,
+            instances=settings.instances,
         )
+        self.batcher = Batcher(engine, binding, bounds)
 
 
 class LiveArm:
     """One arm ready to answer: its version, contract and counters, and what stands in each of its answers."""
 
     __slots__ = (
-        "arm", "cache_seconds", "cache_secret", "compiled", "counters", "headers", "name", "role", "stage",
-        "stamp", "training_data", "variant", "version", "version_name",
+        "arm", "cache_seconds", "cache_secret", "compiled", "counters", "default", "fallback", "headers",
+        "name", "role", "stage", "stale_seconds", "stamp", "training_data", "variant", "version",
+        "version_name",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +95,9 @@ class LiveArm:
         self.counters = counters
         self.cache_secret = cache_secret(secret, version.digest, compiled.id)
         self.cache_seconds = spec.settings.cache_seconds
+        self.stale_seconds = spec.settings.stale_seconds
+        self.fallback = spec.settings.fallback_version
+        self.default = _default(spec.contract.output)
         self.training_data = spec.lineage.training_data
         self.headers = _headers(self, spec, generation)
         self.stamp = Stamp(
@@ -107,7 +119,8 @@ class LiveModel:
     """One model at one generation: who gets which arm, and how to read a request before that is known."""
 
     __slots__ = (
-        "arms", "experiment", "generation", "name", "override", "pins", "reader", "salt", "serving", "slots",
+        "arms", "experiment", "generation", "kept", "name", "override", "pins", "reader", "salt", "serving",
+        "slots",
     )  # fmt: skip
 
     def __init__(
@@ -161,6 +174,14 @@ class LiveModel:
         stable = next(arm for arm in self.arms if arm.role == "stable")
         self.reader = stable.compiled
         self.pins = {arm.version_name: arm for arm in reversed(self.arms)}
+        # What only waits for a rollback may answer as a fallback, and for nobody by the plan.
+        self.kept = {
+            name: live(Arm(name="fallback", version=name, role="stable"), True)
+            for name in loaded
+            if name in serving.keep and name not in self.pins
+        }
+        for arm in self.kept.values():
+            arm.stage = "none"
 
     def route(self, unit: str) -> LiveArm:
         """The arm that owns the unit's slot."""
@@ -179,6 +200,15 @@ class LiveModel:
                 remedy=f"Pin one of {', '.join(sorted(self.pins))}, or deploy it first.",
             )
         return arm
+
+    def fallback_of(self, arm: LiveArm) -> LiveArm | None:
+        """The arm that answers when the version of `arm` cannot; None when there is no other to ask."""
+        if arm.fallback is None:
+            return None
+        wanted = self.stable_version() if arm.fallback == "stable" else arm.fallback
+        if wanted == arm.version_name:
+            return None
+        return self.pins.get(wanted) or self.kept.get(wanted)
 
     def require_healthy(self) -> None:
         """Raises `NotReady` when an arm's engine cannot answer."""
@@ -203,6 +233,15 @@ def _headers(arm: LiveArm, spec: VersionSpec, generation: int) -> bytes:
     if arm.training_data:
         lines.append(f"x-training-data: {_visible(arm.training_data)}")
     return "".join(f"{line}\r\n" for line in lines).encode("ascii")
+
+
+def _default(output: Output) -> Prediction | None:
+    """The contract's default as an answer."""
+    if output.default is None:
+        return None
+    if output.kind == "ranking" and isinstance(output.default, tuple):
+        return Prediction([{"id": key, "score": 0.0} for key in output.default])
+    return Prediction(list(output.default) if isinstance(output.default, tuple) else output.default)
 
 
 def _visible(text: str) -> str:

@@ -51,6 +51,8 @@ def record(model: LiveModel, ask: Ask, gateway: str) -> PredictionRecord:
     """The record of a row, whatever became of it."""
     arm, assigned = ask.arm, ask.assigned
     prediction, error = ask.prediction, ask.error
+    failed = error or ask.cause
+    by_nobody = ask.degraded == "contract_default"
     violations = error.violations if isinstance(error, DataContractViolation) else None
     value: str | None = None
     probabilities: str | None = None
@@ -66,14 +68,14 @@ def record(model: LiveModel, ask: Ask, gateway: str) -> PredictionRecord:
         None if assigned is None else assigned.name,
         None if assigned is None else assigned.role,
         None if assigned is None else assigned.version_name,
-        None if arm is None or error is not None else arm.version_name,
+        None if arm is None or error is not None or by_nobody else arm.version_name,
         model.generation,
         None if arm is None else arm.compiled.id,
         ask.unit,
         ask.unit_kind,
         ask.use_case,
         ask.status,
-        None if error is None else error.code,
+        None if failed is None else failed.code,
         ask.degraded,
         ask.cached,
         ask.milliseconds,

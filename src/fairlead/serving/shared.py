@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from fairlead.runtimes.binding import Prediction
+from fairlead.serving.breaker import Breaker
 from fairlead.stores.keyvalue import KeyValue, open_keyvalue
 
-__all__ = ["Breaker", "SharedCache", "open_shared"]
+__all__ = ["SharedCache", "open_shared"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,50 +40,6 @@ class _Held(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Held).decode
-
-
-class Breaker:
-    """Tells whether to ask a dependency that may be down. Time is given, in seconds.
-
-    After `failures` in a row nobody asks for `pause` seconds, then one caller may try; each failed try
-    doubles the pause up to `longest`. One success ends it.
-    """
-
-    def __init__(self, *, failures: int = 5, pause: float = 1.0, longest: float = 30.0) -> None:
-        self._limit = failures
-        self._shortest = pause
-        self._longest = longest
-        self._failures = 0
-        self._pause = 0.0
-        self._until = 0.0
-
-    @property
-    def open(self) -> bool:
-        """Whether the dependency is being left alone."""
-        return self._pause > 0
-
-    def allows(self, now: float) -> bool:
-        """Whether to ask now. While open, True makes this caller the one who tries."""
-        if not self.open:
-            return True
-        if now < self._until:
-            return False
-        # Set before the outcome is known: a try that never ends holds up no later one.
-        self._pause = min(2 * self._pause, self._longest)
-        self._until = now + self._pause
-        return True
-
-    def succeeded(self) -> None:
-        """The dependency answered."""
-        self._failures = 0
-        self._pause = 0.0
-
-    def failed(self, now: float) -> None:
-        """The dependency failed or was late."""
-        self._failures += 1
-        if self._failures >= self._limit and not self.open:
-            self._pause = self._shortest
-            self._until = now + self._pause
 
 
 class SharedCache:

@@ -11,6 +11,7 @@ A walk that waits for anything else (a model in another process, a shared cache)
 from __future__ import annotations
 
 import asyncio
+import time
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
@@ -59,15 +60,18 @@ class Turns:
     `written`; neither may raise.
     """
 
-    __slots__ = ("_scheduled", "_write", "ran", "run", "stepping", "written")
+    __slots__ = ("_run", "_write", "began", "lasted", "ran", "stepping", "written")
 
     def __init__(self, run: Callable[[], None], write: Callable[[], None]) -> None:
         self.ran = _Gate(self)
         self.written = _Gate(self)
         self.stepping = False
-        self.run = run
+        self.began = 0.0
+        """When the first walk of this turn came to a gate (`time.perf_counter`); 0 while none has."""
+        self.lasted = 0.0
+        """Seconds from there to the end of the turn, of the last turn that had such walks."""
+        self._run = run
         self._write = write
-        self._scheduled = False
 
     def start(self, walk: _Walk, sink: Sink) -> None:
         """Begins a walk; its answer goes to `sink`, perhaps before this returns. A walk never raises."""
@@ -81,27 +85,28 @@ class Turns:
             self.stepping = False
         if type(waits_for) is _Gate:
             waits_for.waiting.append((walk, sink))
-            if not self._scheduled:
+            if not self.began:
                 self.schedule()
         else:
             _become_task(walk, waits_for, sink)
 
     def schedule(self) -> None:
         """Has the gates opened once this turn's sockets have been looked at."""
-        if not self._scheduled:
-            self._scheduled = True
+        if not self.began:
+            self.began = time.perf_counter()
             asyncio.get_running_loop().call_soon(self._open)
 
     def _open(self) -> None:
-        self._scheduled = False
+        began, self.began = self.began, 0.0
         gate = self.ran
         if gate.waiting:
-            self.run()
+            self._run()
             self._go_on(gate)
         gate = self.written
         if gate.waiting:
             self._write()
             self._go_on(gate)
+        self.lasted = time.perf_counter() - began
 
     def _go_on(self, gate: _Gate) -> None:
         waiting, gate.waiting = gate.waiting, []

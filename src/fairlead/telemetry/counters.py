@@ -18,16 +18,19 @@ from fairlead.telemetry.latency import BUCKETS, bucket_of
 
 __all__ = ["ArmCounters", "ArmKey", "CounterBlock", "CounterRow", "read_counters"]
 
-_MAGIC = b"FLCNT002"
+_MAGIC = b"FLCNT003"
 _HEADER = 64
 _KEY_BYTES = 512
 CELLS = (
-    "ok", "rejected", "failed", "shed", "cache_hits", "cache_misses", "degraded", "unlogged", "runs",
-    "run_rows", "latency_ns", "run_ns", "cache_shared_hits",
+    "ok", "rejected", "failed", "shed", "cache_hits", "cache_misses", "unlogged", "runs", "run_rows",
+    "latency_ns", "run_ns", "cache_shared_hits", "faults", "stale_cache", "fallback_version",
+    "contract_default", "cancelled",
 )  # fmt: skip
 """The scalar cells of a row. `runs` and `run_rows` count model runs and the rows in them; `latency_ns` and
 `run_ns` are sums. `unlogged` counts answers without a record. `cache_shared_hits` are those of `cache_hits`
-that came from the cache that gateways share."""
+that came from the cache that gateways share. `faults` counts rows that the arm's version could not answer,
+whoever then did; `stale_cache`, `fallback_version` and `contract_default` what stood in for it. `cancelled`
+are rows whose callers went away."""
 _ROW_CELLS = len(CELLS) + BUCKETS
 _ROW_BYTES = _KEY_BYTES + 8 * _ROW_CELLS
 CAPACITY = 512
@@ -58,12 +61,12 @@ class CounterRow:
     def __init__(self, cells: memoryview) -> None:
         self._cells = cells
 
-    def answered(self, status: str, seconds: float) -> None:
-        """Counts one answer and its latency."""
+    def answered(self, status: str, seconds: float, rows: int = 1) -> None:
+        """Counts the answer to a row, or to rows that were answered together, and its latency."""
         cells = self._cells
-        cells[_STATUS[status]] += 1
-        cells[_LATENCY] += int(seconds * 1e9)
-        cells[len(CELLS) + bucket_of(seconds)] += 1
+        cells[_STATUS[status]] += rows
+        cells[_LATENCY] += int(seconds * 1e9) * rows
+        cells[len(CELLS) + bucket_of(seconds)] += rows
 
     def looked_up(self, hit: bool) -> None:
         """Counts one look-up in the prediction cache."""

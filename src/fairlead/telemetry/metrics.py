@@ -46,6 +46,19 @@ METRICS: tuple[Metric, ...] = (
         ("model_name",),
         "Those of the hits that came from the cache that gateways share.",
     ),
+    Metric(
+        "model_faults_total",
+        "counter",
+        _VERSION,
+        "Rows that the version could not answer: it failed, was late, absent or full, whoever then answered.",
+    ),
+    Metric(
+        "model_degraded_total",
+        "counter",
+        (*_VERSION, "how"),
+        "Rows that something stood in for: stale_cache, fallback_version or contract_default.",
+    ),
+    Metric("requests_cancelled_total", "counter", ("model_name",), "Rows whose callers went away."),
     Metric("requests_shed_total", "counter", ("model_name",), "Rows refused because the server was full."),
     Metric("prediction_log_unlogged_total", "counter", ("model_name",), "Answers without a record."),
     Metric("gateway_up", "gauge", ("gateway",), "1 for each gateway worker with a fresh heartbeat."),
@@ -81,10 +94,14 @@ def render(counters: Sequence[ArmCounters], gauges: Iterable[Gauge]) -> bytes:
         put("model_runs_total", labels, cells["runs"])
         put("model_run_rows_total", labels, cells["run_rows"])
         put("model_run_seconds_total", labels, cells["run_ns"] / 1e9)
+        put("model_faults_total", labels, cells["faults"])
+        for how in ("stale_cache", "fallback_version", "contract_default"):
+            put("model_degraded_total", (*labels, how), cells[how])
     for model, total in _per_model(counters).items():
         put("prediction_cache_hits_total", (model,), total["cache_hits"])
         put("prediction_cache_misses_total", (model,), total["cache_misses"])
         put("prediction_cache_shared_hits_total", (model,), total["cache_shared_hits"])
+        put("requests_cancelled_total", (model,), total["cancelled"])
         put("requests_shed_total", (model,), total["shed"])
         put("prediction_log_unlogged_total", (model,), total["unlogged"])
     for gauge in gauges:
