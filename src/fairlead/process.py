@@ -38,6 +38,10 @@ def main(arguments: list[str]) -> int:
 
                 slot, descriptor = int(arguments[1]), int(arguments[2])
                 run_gateway(settings, slot, socket.socket(fileno=descriptor))
+            case "models":
+                from fairlead.engine.host import run_host
+
+                run_host(settings.folder / "run", socket.socket(fileno=int(arguments[1])))
             case "agent":
                 from fairlead.agent import run_agent
 

@@ -1,8 +1,8 @@
 """`fairlead up`: starts the processes of one machine, replaces those that die, stops them in order.
 
-It holds one SO_REUSEPORT socket per gateway slot for its whole life. A replacement inherits its
-predecessor's, so connections that arrive while a worker is being replaced wait in the backlog instead of
-being refused.
+It holds one SO_REUSEPORT socket per gateway slot for its whole life, and the model host's. A replacement
+inherits its predecessor's, so connections that arrive while a worker is being replaced wait in the backlog
+instead of being refused.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from fairlead.engine.paths import listening
 from fairlead.errors import DataFolderInUse, FairleadError, PortInUse
 from fairlead.gateway.names import gateway_name
 from fairlead.process import RESOLVED
@@ -76,7 +77,8 @@ class Child:
 
 
 class Supervisor:
-    """The processes of one machine. `roles` chooses among gateway, agent, control and ingest."""
+    """The processes of one machine. `roles` chooses among gateway (with its model host), agent, control and
+    ingest."""
 
     def __init__(
         self, settings: Settings, roles: tuple[str, ...] = ("gateway", "agent", "control", "ingest")
@@ -85,9 +87,14 @@ class Supervisor:
         self.folder = DataFolder(settings.folder).make()
         self._locks = _locks(self.folder, roles)
         self._listeners: list[socket.socket] = []
+        self._host: socket.socket | None = None
         self.children: list[Child] = []
         if "gateway" in roles:
             self._listeners = _listen(settings)
+            # Gateways need somebody who keeps the workers that they share.
+            self._host = listening(self.folder.models_socket)
+            number = self._host.fileno()
+            self.children.append(Child("models", self._starter("models", str(number), inherit=number)))
             for slot, listener in enumerate(self._listeners):
                 number = listener.fileno()
                 self.children.append(
@@ -126,7 +133,7 @@ class Supervisor:
         for child in self.children:
             if child.process is None:
                 return False
-            if child.name in ("agent", "ingest"):
+            if child.name in ("models", "agent", "ingest"):
                 continue
             if child.name == "control":
                 if not _answers(self.settings.admin_host, self.settings.admin_port):
@@ -136,15 +143,16 @@ class Supervisor:
         return True
 
     def stop(self) -> None:
-        """Gateways first, so that answers under way are logged; ingest last, so that it reads them."""
+        """Gateways first, so that answers under way come and are logged; then what they lean on; ingest last,
+        so that it reads the log's end."""
         gateways = {gateway_name(slot) for slot in range(len(self._listeners))}
         for wave in (
             [child for child in self.children if child.name in gateways or child.name == "control"],
-            [child for child in self.children if child.name == "agent"],
+            [child for child in self.children if child.name in ("models", "agent")],
             [child for child in self.children if child.name == "ingest"],
         ):
             _stop(wave, self.settings.drain_seconds + 5.0)
-        for listener in self._listeners:
+        for listener in [*self._listeners, *([self._host] if self._host is not None else [])]:
             listener.close()
         self._locks.close()
 
@@ -323,7 +331,7 @@ def _wakeups() -> Iterator[_Signals]:
 
 
 def main() -> int:
-    """`python -m fairlead.supervise`: gateways alone, with what a gateway needs and nothing else.
+    """`python -m fairlead.supervise`: gateways and their model host, with what these need and nothing else.
 
     Settings come from the file and the environment; 1 when they are wrong or a port is taken.
     """

@@ -13,6 +13,10 @@ import pytest
 import uvloop
 
 from fairlead.contracts.contract import Contract, Field, Output
+from fairlead.engine.frames import WorkerSpec
+from fairlead.engine.host import ModelHost
+from fairlead.engine.leases import Leases
+from fairlead.engine.paths import listening
 from fairlead.engine.worker import WorkerEngine
 from fairlead.runtimes.base import RuntimeSpec
 from fairlead.runtimes.python import python_spec
@@ -24,12 +28,24 @@ import os, resource, signal, subprocess, sys, time
 import numpy as np
 
 held = []
+remembered = []
 
 
 def behave(columns):
-    what, numbers = columns["what"][0], columns["x"]
+    for what in sorted(set(columns["what"]) - {"count"}):
+        found = one(what, columns["x"])
+        if found is not None:
+            return found
+    if "count" in columns["what"]:
+        return {"value": np.full(len(columns["x"]), float(len(columns["x"])))}
+    return {"value": columns["x"] * 2}
+
+
+def one(what, numbers):
     if what == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
     if what == "exit":
         os._exit(3)
     if what == "sys.exit":
@@ -46,11 +62,15 @@ def behave(columns):
             held.append(np.ones(1_000_000))
             time.sleep(0.002)
     if what.startswith("write "):
-        os.write(int(sys.argv[1]), bytes.fromhex(what.split()[1]))
+        os.write(int(sys.argv[1]), bytes.fromhex(what.split()[1]) + bytes(8))
         time.sleep(60)
     if what == "close":
         os.close(int(sys.argv[1]))
         time.sleep(60)
+    if what == "remember":
+        remembered.extend(numbers)
+    if what == "remembered":
+        return {"value": np.full(len(numbers), float(len(remembered)))}
     if what == "fork":
         return {"value": np.full(len(numbers), subprocess.Popen(["sleep", "600"]).pid)}
     if what == "pid":
@@ -60,12 +80,13 @@ def behave(columns):
     if what == "core":
         return {"value": np.full(len(numbers), sum(resource.getrlimit(resource.RLIMIT_CORE)))}
     if what == "environment":
-        return {"value": np.array(sorted(os.environ), dtype=object)}
+        return {"value": np.array([" ".join(sorted(os.environ))] * len(numbers), dtype=object)}
     if what == "mixed":
-        return {"value": np.array([1, "a"], dtype=object)}
+        return {"value": np.array([b"a"] * len(numbers), dtype=object)}
+    if what == "short":
+        return {"value": numbers[:-1]}
     if what == "less":
         return {}
-    return {"value": numbers * 2}
 """
 
 FUNCTION = b"cbehaviour\nbehave\n."
@@ -94,9 +115,11 @@ async def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A version's folder with the behaviour in it."""
-    (tmp_path / "behaviour.py").write_text(BEHAVIOUR)
-    (tmp_path / "model.pkl").write_bytes(FUNCTION)
-    return tmp_path
+    folder = tmp_path / "version"
+    folder.mkdir()
+    (folder / "behaviour.py").write_text(BEHAVIOUR)
+    (folder / "model.pkl").write_bytes(FUNCTION)
+    return folder
 
 
 @pytest.fixture(params=["uvloop"])
@@ -111,10 +134,57 @@ def run(request: pytest.FixtureRequest) -> Callable[[Awaitable[T]], T]:
     return start
 
 
+class Place:
+    """A model host in the test's own event loop, and engines that lease from it."""
+
+    def __init__(self, run: Path) -> None:
+        run.mkdir(exist_ok=True)
+        self.run = run
+        self.socket = run / "models.sock"
+        self.host = ModelHost(run)
+        self._leases: list[Leases] = []
+
+    async def __aenter__(self) -> Place:
+        await self.host.start(listening(self.socket))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for leases in self._leases:
+            await leases.close()
+        await self.host.stop()
+
+    def gateway(self) -> Leases:
+        """The connection of another gateway."""
+        self._leases.append(Leases(self.socket))
+        return self._leases[-1]
+
+    def engine(self, folder: Path, spec: RuntimeSpec = SPEC, **options: Any) -> WorkerEngine:
+        """An engine of that version for a gateway of its own, not yet started."""
+        names = options.pop("names", tuple(tensor.name for tensor in spec.inputs))
+        instances = options.pop("instances", 1)
+        leases = options.pop("leases", None) or self.gateway()
+        described = worker_spec(folder, spec, names, instances)
+        return WorkerEngine(leases, described, **{"timeout": 1.0, "memory_limit_mb": 300, **options})
+
+
+def worker_spec(folder: Path, spec: RuntimeSpec, names: tuple[str, ...], instances: int = 1) -> WorkerSpec:
+    """The version in that folder as its worker needs it."""
+    parts = {part: getattr(spec.outputs, part) for part in spec.outputs.__struct_fields__}
+    return WorkerSpec(
+        digest=folder.name,
+        kind=spec.kind,
+        folder=str(folder),
+        entry=spec.entry,
+        outputs={part: name for part, name in parts.items() if name is not None},
+        names=names,
+        instances=instances,
+    )
+
+
 @pytest.fixture
-def engine(folder: Path) -> WorkerEngine:
-    """An engine of the behaviour, not yet started, whose requests may take a second."""
-    return WorkerEngine(folder, SPEC, timeout=1.0, memory_limit_mb=300, max_waiting=8)
+def place(tmp_path: Path) -> Place:
+    """A host that is not yet started."""
+    return Place(tmp_path / "run")
 
 
-__all__ = ["CONTRACT", "SPEC", "RuntimeSpec", "ask", "until"]
+__all__ = ["CONTRACT", "SPEC", "Place", "RuntimeSpec", "ask", "until", "worker_spec"]

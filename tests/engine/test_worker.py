@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -14,20 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import psutil
 import pytest
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
 
-from fairlead.contracts.contract import Contract, Field, Output
-from fairlead.contracts.infer import infer_contract
-from fairlead.contracts.table import read_table
+from fairlead.engine import keeper
 from fairlead.engine.base import Engine
-from fairlead.engine.worker import WorkerEngine
+from fairlead.engine.frames import Terms
 from fairlead.errors import (
     DeadlineExceeded,
     FairleadError,
@@ -36,10 +27,8 @@ from fairlead.errors import (
     Overloaded,
     RuntimeFailed,
 )
-from fairlead.runtimes.binding import Binding, Prediction
-from fairlead.runtimes.python import python_spec
 
-from .conftest import CONTRACT, SPEC, ask, until
+from .conftest import Place, ask, until
 
 Run = Callable[[Any], Any]
 
@@ -67,153 +56,204 @@ def sockets() -> int:
     return sum(link.startswith("socket:") for link in links)
 
 
-async def value(engine: Engine, what: str, *numbers: float, timeout: float | None = None) -> list[Any]:
-    outputs = await engine.submit(ask(what, *numbers), len(numbers or (1,)), timeout)
+async def value(
+    engine: Engine, what: str, *numbers: float, timeout: float | None = None, **how: Any
+) -> list[Any]:
+    outputs = await engine.submit(ask(what, *numbers), len(numbers or (1,)), timeout, **how)
     found: list[Any] = outputs["value"].tolist()
     return found
 
 
-async def trouble(engine: Engine, what: str) -> FairleadError:
+async def trouble(engine: Engine, what: str, **how: Any) -> FairleadError:
     with pytest.raises(FairleadError) as caught:
-        await value(engine, what)
+        await value(engine, what, **how)
     return caught.value
+
+
+async def busy(engine: Engine, seconds: float = 0.3) -> asyncio.Task[list[Any]]:
+    """A run that keeps the model busy; returned once it is with the model."""
+    task = asyncio.create_task(value(engine, f"sleep {seconds}"))
+    await asyncio.sleep(0.05)
+    return task
 
 
 # --- what it is for -----------------------------------------------------------------------------------------
 
 
-def served(contract: Contract, sample: Any, folder: Path, run: Run) -> list[Prediction]:
-    spec = python_spec(contract, "model.pkl")
-    binding = Binding(contract, spec)
-    rows = read_table(sample, columns=contract.names).records()
-
-    async def story() -> list[Prediction]:
-        engine = WorkerEngine(folder, spec, feature_names=contract.names)
-        await engine.start()
-        try:
-            return binding.decode(await engine.submit(binding.encode(rows), len(rows), 10.0), len(rows))
-        finally:
-            await engine.stop()
-
-    predictions: list[Prediction] = run(story())
-    return predictions
-
-
-def test_an_estimator_with_names_gets_a_frame_in_its_own_order(tmp_path: Path, run: Run) -> None:
-    rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"b": rng.random(50), "a": rng.integers(0, 9, 50), "t": rng.random(50) < 0.5})
-    target = np.array(["no", "yes"])[(frame.a > 4).astype(int)]
-    model = RandomForestClassifier(5, random_state=0).fit(frame, target)
-    contract = infer_contract(frame[["t", "a", "b"]], target=target)
-    (tmp_path / "model.pkl").write_bytes(pickle.dumps(model))
-    predictions = served(contract, frame, tmp_path, run)
-    assert [prediction.value for prediction in predictions] == model.predict(frame).tolist()
-    assert [prediction.probabilities for prediction in predictions] == model.predict_proba(frame).tolist()
-
-
-PLAIN = """
-import numpy as np
-
-
-class Estimator:
-    coefficients = np.array([1.0, 10.0, 100.0])
-
-    def predict(self, rows):
-        assert type(rows) is np.ndarray and rows.dtype == np.float64
-        return rows @ self.coefficients
-"""
-
-
-def test_nulls_are_what_the_model_was_fitted_with(tmp_path: Path, run: Run) -> None:
-    frame = pd.DataFrame({"land": ["DE", None, "FR", "DE"] * 9, "n": [1.0, 2.0, None, 4.0] * 9})
-    target = frame.land.isna()
-    texts = make_pipeline(SimpleImputer(strategy="constant", fill_value="?"), OneHotEncoder())
-    parts = ColumnTransformer([("t", texts, ["land"]), ("n", SimpleImputer(), ["n"])])
-    model = make_pipeline(parts, RandomForestClassifier(5, random_state=0)).fit(frame, target)
-    (tmp_path / "model.pkl").write_bytes(pickle.dumps(model))
-    predictions = served(infer_contract(frame, target=target), frame, tmp_path, run)
-    assert [prediction.value for prediction in predictions] == target.tolist()
-
-
-def test_an_estimator_without_names_gets_a_matrix(folder: Path, run: Run) -> None:
-    (folder / "plain.py").write_text(PLAIN)
-    (folder / "model.pkl").write_bytes(b"cplain\nEstimator\n(tR.")
-    fields = tuple(
-        Field(name=name, type=kind) for name, kind in [("c", "float"), ("a", "int"), ("b", "bool")]
-    )
-    contract = Contract(inputs=fields, output=Output(kind="number"))
-    predictions = served(contract, {"a": [2, 3], "b": [True, False], "c": [0.5, 1.5]}, folder, run)
-    assert [prediction.value for prediction in predictions] == [120.5, 31.5]
-
-
-def test_a_callable_gets_columns_and_answers_a_ranking(folder: Path, run: Run) -> None:
-    (folder / "ranker.py").write_text(
-        "import numpy as np\n"
-        "def rank(columns):\n"
-        "    user = columns['user'].reshape(-1, 1)\n"
-        "    return {'ids': user + [[1, 2]], 'scores': np.array([[0.75, 0.25]] * len(user))}\n"
-    )
-    (folder / "model.pkl").write_bytes(b"cranker\nrank\n.")
-    contract = Contract(inputs=(Field(name="user", type="int"),), output=Output(kind="ranking"))
-    spec = python_spec(contract, "model.pkl")
-    binding = Binding(contract, spec)
-
-    async def story() -> list[Prediction]:
-        engine = WorkerEngine(folder, spec)
-        await engine.start()
-        outputs = await engine.submit(binding.encode([(10,), (20,)]), 2, None)
-        await engine.stop()
-        return binding.decode(outputs, 2)
-
-    first, second = run(story())
-    assert first.value == [{"id": 11, "score": 0.75}, {"id": 12, "score": 0.25}]
-    assert second.value[0]["id"] == 21
-
-
 @on_both_loops
-def test_a_hundred_megabytes_travel_there_and_back(engine: WorkerEngine, folder: Path, run: Run) -> None:
+def test_a_hundred_megabytes_travel_there_and_back(place: Place, folder: Path, run: Run) -> None:
     numbers = np.arange(12_500_000.0)
 
     async def story() -> Any:
-        large = WorkerEngine(folder, SPEC, timeout=30.0)
-        await large.start()
-        feed = {"what": np.array(["echo"], dtype=object), "x": numbers}
-        outputs = await large.submit(feed, 1, None)
-        await large.stop()
-        return outputs["value"]
+        async with place:
+            large = place.engine(folder, timeout=30.0, memory_limit_mb=2_000)
+            await large.start()
+            feed = {"what": np.array(["echo"] * 1, dtype=object), "x": numbers.reshape(1, -1)}
+            outputs = await large.submit(feed, 1, None)
+            await large.stop()
+            return outputs["value"]
 
-    assert np.array_equal(run(story()), numbers * 2)
+    assert np.array_equal(run(story())[0], numbers * 2)
 
 
 @on_both_loops
-def test_concurrent_callers_each_get_their_own_answer(folder: Path, run: Run) -> None:
+def test_concurrent_callers_each_get_their_own_answer(place: Place, folder: Path, run: Run) -> None:
     async def story() -> None:
-        engine = WorkerEngine(folder, SPEC, max_waiting=100)
-        await engine.start()
-        found = await asyncio.gather(*(value(engine, "echo", float(n), n + 0.5) for n in range(100)))
-        await engine.stop()
-        assert found == [[n * 2.0, n * 2 + 1.0] for n in range(100)]
+        async with place:
+            engine = place.engine(folder, timeout=10.0)
+            await engine.start()
+            found = await asyncio.gather(*(value(engine, "echo", float(n), n + 0.5) for n in range(100)))
+            assert found == [[n * 2.0, n * 2 + 1.0] for n in range(100)]
 
     run(story())
 
 
-def test_it_says_what_it_is_and_writes_nothing_beside_the_model(
-    engine: WorkerEngine, folder: Path, run: Run
+def test_gateways_share_one_worker_and_what_waits_from_all_of_them_runs_at_once(
+    place: Place, folder: Path, run: Run
 ) -> None:
     async def story() -> None:
-        assert not engine.inline
-        assert not engine.healthy
-        assert engine.memory_bytes() == 0
-        with pytest.raises(NotReady, match="has not been started"):
-            await value(engine, "echo")
-        await engine.start()
-        await engine.start()
-        assert len(children()) == 1
-        assert engine.healthy
-        assert engine.memory_bytes() > 5_000_000
-        with pytest.raises(NotReady, match="in a worker"):
-            engine.run_now(ask("echo"))
-        await engine.stop()
+        async with place:
+            engines = [place.engine(folder, timeout=10.0) for _ in range(3)]
+            await asyncio.gather(*(engine.start() for engine in engines))
+            assert len(children()) == 1
+            pids = [await value(engine, "pid") for engine in engines]
+            assert pids[0] == pids[1] == pids[2] == [engines[0].pid]
+            occupied = await busy(engines[0])
+            waiting = [
+                asyncio.create_task(value(engine, "count", float(n), float(n)))
+                for n, engine in enumerate(engines * 2)
+            ]
+            await occupied
+            assert await asyncio.gather(*waiting) == [[12.0, 12.0]] * 6
+
+    run(story())
+
+
+def test_rows_that_come_together_from_several_gateways_are_cut_apart_again(
+    place: Place, folder: Path, run: Run
+) -> None:
+    async def story() -> None:
+        async with place:
+            engines = [place.engine(folder, timeout=10.0) for _ in range(3)]
+            await asyncio.gather(*(engine.start() for engine in engines))
+            occupied = await busy(engines[0])
+            asked = [
+                (engine, [float(n), n + 0.25, n + 0.5][: 1 + n % 3]) for n, engine in enumerate(engines * 9)
+            ]
+            answers = await asyncio.gather(*(value(engine, "echo", *xs) for engine, xs in asked))
+            await occupied
+            assert answers == [[2 * x for x in xs] for _, xs in asked]
+
+    run(story())
+
+
+def test_a_request_longer_than_a_run_may_be_is_run_in_parts(place: Place, folder: Path, run: Run) -> None:
+    async def story() -> None:
+        async with place:
+            engine = place.engine(folder, terms=Terms(max_batch_rows=4))
+            await engine.start()
+            assert await value(engine, "count", *range(10)) == [4.0] * 8 + [2.0] * 2
+            assert await value(engine, "echo", *range(10)) == [2.0 * n for n in range(10)]
+
+    run(story())
+
+
+def test_more_urgent_rows_go_first_and_those_without_a_priority_last(
+    place: Place, folder: Path, run: Run
+) -> None:
+    async def story() -> None:
+        async with place:
+            engine = place.engine(folder, timeout=10.0, terms=Terms(max_batch_rows=1))
+            await engine.start()
+            occupied = await busy(engine)
+            order: list[int] = []
+
+            async def one(priority: int) -> None:
+                await value(engine, "echo", priority=priority)
+                order.append(priority)
+
+            await asyncio.gather(*(one(priority) for priority in (0, 3, 1, 0, 2, 1)))
+            await occupied
+            assert order == [1, 1, 2, 3, 0, 0]
+
+    run(story())
+
+
+def test_a_bad_row_in_a_joined_run_fails_alone(place: Place, folder: Path, run: Run) -> None:
+    async def story() -> None:
+        async with place:
+            engines = [place.engine(folder, timeout=10.0) for _ in range(2)]
+            await asyncio.gather(*(engine.start() for engine in engines))
+            for bad, says in (("raise", "no such thing"), ("short", "shape"), ("mixed", "mixed objects")):
+                occupied = await busy(engines[0])
+                good = [asyncio.create_task(value(engines[n % 2], "echo", float(n))) for n in range(6)]
+                error = await trouble(engines[0], bad)
+                assert isinstance(error, RuntimeFailed)
+                assert says in str(error)
+                assert await asyncio.gather(*good) == [[2.0 * n] for n in range(6)]
+                await occupied
+
+    run(story())
+
+
+def test_with_a_delay_a_lone_row_waits_for_company_and_a_full_run_does_not(
+    place: Place, folder: Path, run: Run
+) -> None:
+    async def story() -> None:
+        async with place:
+            engine = place.engine(folder, timeout=30.0, terms=Terms(max_batch_rows=2, queue_delay=2.0))
+            await engine.start()
+            started = time.monotonic()
+            first = asyncio.create_task(value(engine, "count"))
+            await asyncio.sleep(0.01)
+            assert not first.done()
+            assert await value(engine, "count") == [2.0]
+            assert await first == [2.0]
+            assert time.monotonic() - started < 1.9
+            assert await value(engine, "count") == [1.0]
+
+    run(story())
+
+
+def test_a_worker_of_an_onnx_file_answers_as_the_file_does_inline(
+    place: Place, tmp_path: Path, run: Run
+) -> None:
+    from fairlead.runtimes.onnx import OnnxRuntime
+    from tests.models import IRIS_RUNTIME, iris_onnx
+
+    version = tmp_path / "iris"
+    version.mkdir()
+    (version / "model.onnx").write_bytes(iris_onnx())
+    rows = np.random.default_rng(0).random((50, 4), np.float32) * 7
+    inline = OnnxRuntime(version, IRIS_RUNTIME).run({"X": rows})
+
+    async def story() -> None:
+        async with place:
+            engine = place.engine(version, IRIS_RUNTIME, instances=2)
+            await engine.start()
+            answers = await asyncio.gather(*(engine.submit({"X": row[None]}, 1, None) for row in rows))
+            for name, expected in inline.items():
+                assert np.concatenate([answer[name] for answer in answers]).tolist() == expected.tolist()
+
+    run(story())
+
+
+def test_it_says_what_it_is_and_writes_nothing_beside_the_model(place: Place, folder: Path, run: Run) -> None:
+    async def story() -> None:
+        async with place:
+            engine = place.engine(folder)
+            assert not engine.inline
+            assert not engine.healthy
+            assert engine.memory_bytes() == 0
+            with pytest.raises(NotReady, match="has not been started"):
+                await value(engine, "echo")
+            await engine.start()
+            await engine.start()
+            assert len(children()) == 1
+            assert engine.healthy
+            assert engine.memory_bytes() > 5_000_000
+            with pytest.raises(NotReady, match="in a worker"):
+                engine.run_now(ask("echo"))
 
     run(story())
     assert sorted(path.name for path in folder.iterdir()) == ["behaviour.py", "model.pkl"]
@@ -223,20 +263,22 @@ def test_it_says_what_it_is_and_writes_nothing_beside_the_model(
 
 
 def test_the_worker_sees_no_secret_and_has_a_session_of_its_own(
-    engine: WorkerEngine, run: Run, monkeypatch: pytest.MonkeyPatch
+    place: Place, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAIRLEAD_DATABASE_URL", "postgresql://secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("LC_ALL", "C.UTF-8")
 
     async def story() -> None:
-        await engine.start()
-        names = set(await value(engine, "environment"))
-        assert {"PATH", "LC_ALL", "OMP_NUM_THREADS"} <= names
-        assert not any("FAIRLEAD" in name or "AWS" in name for name in names)
-        assert await value(engine, "session") == await value(engine, "pid")
-        assert await value(engine, "core") == [0]
-        await engine.stop()
+        async with place:
+            engine = place.engine(folder)
+            await engine.start()
+            outputs = await engine.submit(ask("environment"), 1, None)
+            names = set(str(outputs["value"][0]).split())
+            assert {"PATH", "LC_ALL", "OMP_NUM_THREADS"} <= names
+            assert not any("FAIRLEAD" in name or "AWS" in name for name in names)
+            assert await value(engine, "session") == await value(engine, "pid")
+            assert await value(engine, "core") == [0]
 
     run(story())
 
@@ -244,7 +286,8 @@ def test_the_worker_sees_no_secret_and_has_a_session_of_its_own(
 def test_the_worker_imports_neither_onnxruntime_nor_the_gateway() -> None:
     code = (
         "import sys, fairlead.engine.worker_main\n"
-        "heavy = {'onnxruntime', 'pandas', 'pyarrow', 'sqlalchemy', 'uvloop', 'fairlead.runtimes.onnx'}\n"
+        "heavy = {'onnxruntime', 'pandas', 'pyarrow', 'sqlalchemy', 'uvloop', 'fairlead.runtimes.onnx', "
+        "'asyncio'}\n"
         "print(sorted(heavy & set(sys.modules)), "
         "sorted(name for name in sys.modules if name.startswith('fairlead.')))"
     )
@@ -253,52 +296,29 @@ def test_the_worker_imports_neither_onnxruntime_nor_the_gateway() -> None:
     assert "fairlead.contracts" not in done.stdout
 
 
-def test_a_worker_does_not_outlive_its_gateway(folder: Path, run: Run) -> None:
-    code = (
-        "import asyncio, os, signal, sys\n"
-        "from fairlead.engine.worker import WorkerEngine\n"
-        "from tests.engine.conftest import SPEC\n"
-        "async def story():\n"
-        "    engine = WorkerEngine(sys.argv[1], SPEC)\n"
-        "    await engine.start()\n"
-        "    print(engine._child.pid, flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "asyncio.run(story())\n"
-    )
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False, cwd=root
-    )
-    assert done.returncode == -signal.SIGKILL
-    worker = int(done.stdout)
-    patience = time.monotonic() + 20
-    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < patience
-        time.sleep(0.01)
-
-
 # --- trouble ------------------------------------------------------------------------------------------------
 
 
 def test_what_the_model_raises_is_told_in_one_line_and_the_worker_lives_on(
-    engine: WorkerEngine, run: Run
+    place: Place, folder: Path, run: Run
 ) -> None:
     async def story() -> None:
-        await engine.start()
-        before = await value(engine, "pid")
-        error = await trouble(engine, "raise")
-        assert isinstance(error, RuntimeFailed)
-        assert error.message == "The model raised ValueError: no such thing as this"
-        for what, says in (
-            ("sys.exit", "SystemExit: 3"),
-            ("mixed", "mixed objects cannot be sent"),
-            ("less", "without 'value'"),
-        ):
-            error = await trouble(engine, what)
+        async with place:
+            engine = place.engine(folder)
+            await engine.start()
+            before = await value(engine, "pid")
+            error = await trouble(engine, "raise")
             assert isinstance(error, RuntimeFailed)
-            assert says in error.message
-        assert await value(engine, "pid") == before
-        await engine.stop()
+            assert error.message == "The model raised ValueError: no such thing as this"
+            for what, says in (
+                ("sys.exit", "SystemExit: 3"),
+                ("mixed", "mixed objects cannot be sent"),
+                ("less", "without 'value'"),
+            ):
+                error = await trouble(engine, what)
+                assert isinstance(error, RuntimeFailed)
+                assert says in error.message
+            assert await value(engine, "pid") == before
 
     run(story())
 
@@ -309,117 +329,151 @@ def test_what_the_model_raises_is_told_in_one_line_and_the_worker_lives_on(
         ("crash", RuntimeFailed, "died of SIGSEGV"),
         ("exit", RuntimeFailed, "ended with status 3"),
         ("close", RuntimeFailed, "closed its socket"),
-        ("hang", DeadlineExceeded, "did not answer within 1 s"),
+        ("hang", DeadlineExceeded, "did not answer 1 rows within 1 s"),
+        ("stop", DeadlineExceeded, "did not answer 1 rows within 1 s"),
         ("leak", RuntimeFailed, "MB of memory and 300 MB are allowed"),
-        ("write ffffffff", RuntimeFailed, "sent what is no answer"),
-        ("write 0400000093c3c2c0", RuntimeFailed, "sent what is no answer"),
+        ("write 00000080", RuntimeFailed, "sent what is no answer"),
+        ("write 0400000000000000c1c1c1c100000000", RuntimeFailed, "sent what is no answer"),
     ],
 )
-def test_a_worker_that_fails_is_replaced_and_only_its_request_is_lost(
-    what: str, kind: type[FairleadError], says: str, folder: Path, run: Run
+def test_a_worker_that_fails_is_replaced_and_only_its_requests_are_lost(
+    what: str, kind: type[FairleadError], says: str, place: Place, folder: Path, tmp_path: Path, run: Run
 ) -> None:
+    elsewhere = tmp_path / "other"
+    shutil.copytree(folder, elsewhere)
+
     async def story() -> None:
         patient = 20.0 if what == "leak" else 1.0
-        engine = WorkerEngine(folder, SPEC, timeout=patient, memory_limit_mb=300)
-        other = WorkerEngine(folder, SPEC)
-        await engine.start()
-        await other.start()
-        before, neighbour = await value(engine, "pid"), await value(other, "pid")
-        running = asyncio.create_task(trouble(engine, what))
-        await asyncio.sleep(0)
-        waiting = asyncio.create_task(trouble(engine, "echo"))
-        error = await running
-        assert isinstance(error, kind)
-        assert says in str(error)
-        assert error.retryable
-        assert isinstance(await waiting, NotReady)
-        assert not engine.healthy
-        assert isinstance(await trouble(engine, "echo"), NotReady)
-        await until(lambda: engine.healthy)
-        assert await value(engine, "echo", 3.0) == [6.0]
-        assert await value(engine, "pid") != before
-        assert await value(other, "pid") == neighbour
-        await engine.stop()
-        await other.stop()
+        async with place:
+            engine = place.engine(folder, timeout=patient)
+            other = place.engine(elsewhere, timeout=20.0)
+            await engine.start()
+            await other.start()
+            before, neighbour = await value(engine, "pid"), await value(other, "pid")
+            error = await trouble(engine, what, timeout=patient)
+            assert isinstance(error, kind)
+            assert says in str(error)
+            assert error.retryable
+
+            async def is_back() -> bool:
+                try:
+                    return await value(engine, "pid", timeout=1.0) != before
+                except (NotReady, RuntimeFailed, DeadlineExceeded):
+                    return False
+
+            patience = time.monotonic() + 20
+            while not await is_back():
+                assert time.monotonic() < patience
+                assert await value(other, "echo", 1.0) == [2.0]
+                await asyncio.sleep(0.01)
+            assert await value(engine, "echo", 3.0) == [6.0]
+            assert await value(other, "pid") == neighbour
 
     run(story())
 
 
-def test_a_caller_who_gives_up_gets_no_other_callers_answer_mixed_up(folder: Path, run: Run) -> None:
+def test_requests_to_a_worker_that_is_being_replaced_are_refused_at_once(
+    place: Place, folder: Path, run: Run
+) -> None:
     async def story() -> None:
-        engine = WorkerEngine(folder, SPEC, timeout=20.0)
-        await engine.start()
-        before = await value(engine, "pid")
-        with pytest.raises(DeadlineExceeded, match=r"1 rows within 0\.05 s"):
-            await value(engine, "sleep 0.4", 1.0, timeout=0.05)
-        queued = asyncio.create_task(value(engine, "echo", 5.0))
-        with pytest.raises(DeadlineExceeded):
-            await value(engine, "echo", 7.0, timeout=0.05)
-        assert await queued == [10.0]
-        assert await value(engine, "echo", 6.0) == [12.0]
-        assert await value(engine, "pid") == before
-        await engine.stop()
+        async with place:
+            engine = place.engine(folder)
+            await engine.start()
+            running = asyncio.create_task(trouble(engine, "exit"))
+            await until(lambda: not engine.healthy)
+            assert isinstance(await trouble(engine, "echo"), NotReady)
+            assert isinstance(await running, RuntimeFailed)
+            await until(lambda: engine.healthy)
 
     run(story())
 
 
-def test_a_caller_who_is_cancelled_leaves_the_queue(folder: Path, run: Run) -> None:
+def test_a_caller_who_gives_up_gets_no_other_callers_answer_mixed_up(
+    place: Place, folder: Path, run: Run
+) -> None:
     async def story() -> None:
-        engine = WorkerEngine(folder, SPEC, max_waiting=1, timeout=20.0)
-        await engine.start()
-        slow = asyncio.create_task(value(engine, "sleep 0.3"))
-        await asyncio.sleep(0)
-        first = asyncio.create_task(value(engine, "echo"))
-        await asyncio.sleep(0)
-        with pytest.raises(Overloaded):
-            await value(engine, "echo")
-        first.cancel()
-        await asyncio.wait([first])
-        second = asyncio.create_task(value(engine, "echo", 4.0))
-        assert await second == [8.0]
-        assert await slow == [2.0]
-        await engine.stop()
+        async with place:
+            engine = place.engine(folder, timeout=20.0)
+            await engine.start()
+            before = await value(engine, "pid")
+            with pytest.raises(DeadlineExceeded, match=r"1 rows within 0\.05 s"):
+                await value(engine, "sleep 0.4", 1.0, timeout=0.05)
+            queued = asyncio.create_task(value(engine, "echo", 5.0))
+            with pytest.raises(DeadlineExceeded):
+                await value(engine, "echo", 7.0, timeout=0.05)
+            assert await queued == [10.0]
+            assert await value(engine, "echo", 6.0) == [12.0]
+            assert await value(engine, "pid") == before
 
     run(story())
 
 
-def test_more_than_may_wait_are_refused_at_once(engine: WorkerEngine, run: Run) -> None:
+def test_what_is_late_or_given_up_is_never_run(place: Place, folder: Path, run: Run) -> None:
     async def story() -> None:
-        await engine.start()
-        slow = asyncio.create_task(value(engine, "sleep 0.3"))
-        await asyncio.sleep(0)
-        queued = [asyncio.create_task(value(engine, "echo", float(n))) for n in range(8)]
-        await asyncio.sleep(0)
-        with pytest.raises(Overloaded, match="8 requests wait"):
-            await value(engine, "echo")
-        assert await slow == [2.0]
-        assert await asyncio.gather(*queued) == [[n * 2.0] for n in range(8)]
-        await engine.stop()
+        async with place:
+            engine = place.engine(folder, timeout=20.0)
+            await engine.start()
+            occupied = await busy(engine)
+            given_up = asyncio.create_task(value(engine, "remember", 1.0))
+            await asyncio.sleep(0.01)
+            given_up.cancel()
+            late = engine.submit(ask("remember", 2.0), 1, None, deadline=time.monotonic() + 0.05)
+            with pytest.raises(DeadlineExceeded):
+                await late
+            await occupied
+            assert await value(engine, "remembered", 3.0) == [0.0]
 
     run(story())
 
 
-def test_a_model_that_no_longer_loads_is_tried_again_until_it_does(folder: Path, run: Run) -> None:
+def test_more_than_may_wait_are_refused_at_once(place: Place, folder: Path, run: Run) -> None:
     async def story() -> None:
-        engine = WorkerEngine(folder, SPEC)
-        await engine.start()
-        source = (folder / "behaviour.py").read_text()
-        (folder / "behaviour.py").write_text("raise RuntimeError('not today')")
-        await trouble(engine, "crash")
-        last: list[str] = []
+        async with place:
+            engine = place.engine(folder, timeout=20.0, terms=Terms(max_queue_rows=8))
+            await engine.start()
+            occupied = await busy(engine)
+            queued = [asyncio.create_task(value(engine, "echo", float(n))) for n in range(8)]
+            await asyncio.sleep(0)
+            with pytest.raises(Overloaded, match="8 rows wait"):
+                await value(engine, "echo")
+            assert not occupied.done()
+            assert await occupied == [2.0]
+            assert await asyncio.gather(*queued) == [[n * 2.0] for n in range(8)]
+            engine.adapt(Terms(max_queue_bytes=1_000), memory_limit_mb=300, timeout=20.0)
+            occupied = await busy(engine)
+            queued = [asyncio.create_task(value(engine, "echo", *range(60)))]
+            await asyncio.sleep(0)
+            with pytest.raises(Overloaded):
+                await value(engine, "echo", *range(100))
+            assert len(await queued[0]) == 60
+            await occupied
 
-        async def fails() -> bool:
-            last[:] = [str(await trouble(engine, "echo"))]
-            return "not today" in last[0]
+    run(story())
 
-        patience = time.monotonic() + 20
-        while not await fails():
-            assert time.monotonic() < patience, last
-            await asyncio.sleep(0.02)
-        (folder / "behaviour.py").write_text(source)
-        await until(lambda: engine.healthy)
-        assert await value(engine, "echo", 2.0) == [4.0]
-        await engine.stop()
+
+def test_a_model_that_no_longer_loads_is_tried_again_until_it_does(
+    place: Place, folder: Path, run: Run
+) -> None:
+    async def story() -> None:
+        async with place:
+            engine = place.engine(folder)
+            await engine.start()
+            source = (folder / "behaviour.py").read_text()
+            (folder / "behaviour.py").write_text("raise RuntimeError('not today')")
+            await trouble(engine, "crash")
+            last: list[str] = []
+
+            async def fails() -> bool:
+                last[:] = [str(await trouble(engine, "echo"))]
+                return "not today" in last[0]
+
+            patience = time.monotonic() + 20
+            while not await fails():
+                assert time.monotonic() < patience, last
+                await asyncio.sleep(0.02)
+            (folder / "behaviour.py").write_text(source)
+            await until(lambda: engine.healthy)
+            assert await value(engine, "echo", 2.0) == [4.0]
 
     run(story())
 
@@ -444,7 +498,7 @@ def test_a_model_that_no_longer_loads_is_tried_again_until_it_does(folder: Path,
     ],
 )
 def test_a_pickle_that_cannot_be_loaded_says_why_and_leaves_nothing_behind(
-    pickled: bytes, module: str, says: str, folder: Path, run: Run
+    pickled: bytes, module: str, says: str, place: Place, folder: Path, run: Run
 ) -> None:
     (folder / "model.pkl").write_bytes(pickled)
     if module:
@@ -453,79 +507,82 @@ def test_a_pickle_that_cannot_be_loaded_says_why_and_leaves_nothing_behind(
     before = sockets()
 
     async def story() -> None:
-        engine = WorkerEngine(folder, SPEC, memory_limit_mb=300, load_timeout=load_timeout)
-        with pytest.raises(InvalidModelFile, match=rf"'model\.pkl' cannot be loaded: .*{says}") as caught:
-            await engine.start()
-        assert "Traceback" not in str(caught.value)
-        assert not engine.healthy
-        await engine.stop()
+        async with place:
+            engine = place.engine(folder, load_timeout=load_timeout)
+            with pytest.raises(InvalidModelFile, match=rf"'model\.pkl' cannot be loaded: .*{says}") as caught:
+                await engine.start()
+            assert "Traceback" not in str(caught.value)
+            assert not engine.healthy
+            await engine.stop()
+            await until(lambda: children() == [] and place.host.keepers == [])
 
     run(story())
-    assert children() == []
     assert sockets() <= before
-
-
-def test_an_estimator_that_lacks_what_the_contract_wants_is_refused_at_the_start(
-    folder: Path, run: Run
-) -> None:
-    (folder / "plain.py").write_text(PLAIN)
-    (folder / "model.pkl").write_bytes(b"cplain\nEstimator\n(tR.")
-    contract = Contract(inputs=CONTRACT.inputs, output=Output(kind="class", classes=(0, 1)))
-
-    async def story() -> None:
-        with pytest.raises(InvalidModelFile, match=r"the Estimator has no predict_proba\(\)"):
-            await WorkerEngine(folder, python_spec(contract, "model.pkl")).start()
-
-    run(story())
 
 
 # --- the end ------------------------------------------------------------------------------------------------
 
 
 @on_both_loops
-def test_stopping_leaves_no_process_no_zombie_and_no_socket(engine: WorkerEngine, run: Run) -> None:
+def test_when_the_last_gateway_has_given_it_back_nothing_is_left(
+    place: Place, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "LINGER_SECONDS", 0.05)
     before = sockets()
 
     async def story() -> None:
-        await engine.start()
-        (grandchild,) = await value(engine, "fork")
-        assert psutil.pid_exists(int(grandchild))
-        running = asyncio.create_task(trouble(engine, "sleep 60"))
-        waiting = asyncio.create_task(trouble(engine, "echo"))
-        await asyncio.sleep(0.05)
-        await engine.stop()
-        assert isinstance(await running, NotReady)
-        assert isinstance(await waiting, NotReady)
-        assert isinstance(await trouble(engine, "echo"), NotReady)
-        assert children() == []
-        await engine.stop()
-        await until(lambda: not _runs(int(grandchild)))
+        async with place:
+            engine, other = place.engine(folder, timeout=100.0), place.engine(folder, timeout=100.0)
+            await engine.start()
+            await other.start()
+            (grandchild,) = await value(engine, "fork")
+            assert psutil.pid_exists(int(grandchild))
+            running = asyncio.create_task(trouble(engine, "sleep 60"))
+            waiting = asyncio.create_task(trouble(engine, "echo"))
+            await asyncio.sleep(0.05)
+            await engine.stop()
+            assert isinstance(await running, NotReady)
+            assert isinstance(await waiting, NotReady)
+            assert isinstance(await trouble(engine, "echo"), NotReady)
+            await engine.stop()
+            assert other.healthy
+            assert len(children()) == 2
+            await other.stop()
+            await until(lambda: children() == [] and place.host.keepers == [])
+            await until(lambda: not _runs(int(grandchild)))
+            assert list((place.run / "models").iterdir()) == []
 
     run(story())
     assert sockets() <= before
 
 
-def test_a_start_that_is_given_up_leaves_nothing_behind(folder: Path, run: Run) -> None:
+def test_a_gateway_that_dies_while_the_model_loads_leaves_nothing_behind(
+    place: Place, folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "LINGER_SECONDS", 0.05)
     (folder / "behaviour.py").write_text("import time; time.sleep(60)")
 
     async def story() -> None:
-        starting = asyncio.create_task(WorkerEngine(folder, SPEC).start())
-        await until(lambda: bool(children()))
-        starting.cancel()
-        await asyncio.wait([starting])
-        assert children() == []
+        async with place:
+            gateway = place.gateway()
+            starting = asyncio.create_task(place.engine(folder, leases=gateway).start())
+            await until(lambda: bool(children()))
+            starting.cancel()
+            await asyncio.wait([starting])
+            await gateway.close()
+            await until(lambda: children() == [])
 
     run(story())
 
 
-def test_what_a_crashed_worker_started_goes_with_it(folder: Path, run: Run) -> None:
+def test_what_a_crashed_worker_started_goes_with_it(place: Place, folder: Path, run: Run) -> None:
     async def story() -> None:
-        engine = WorkerEngine(folder, SPEC)
-        await engine.start()
-        (grandchild,) = await value(engine, "fork")
-        await trouble(engine, "exit")
-        await until(lambda: not _runs(int(grandchild)))
-        await engine.stop()
+        async with place:
+            engine = place.engine(folder)
+            await engine.start()
+            (grandchild,) = await value(engine, "fork")
+            await trouble(engine, "exit")
+            await until(lambda: not _runs(int(grandchild)))
 
     run(story())
 

@@ -1,4 +1,4 @@
-"""One worker process and the socket to it, as the gateway's event loop sees them."""
+"""One worker process as its host sees it: started or adopted, asked how it is, ended."""
 
 from __future__ import annotations
 
@@ -7,83 +7,93 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import subprocess
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from fairlead.engine.frames import Answer, FrameError, Frames, Ready, decode_answer
+from fairlead.engine.frames import FrameError, Frames, Loaded, Ping, Pong, Setup, WorkerSpec, encode
+from fairlead.engine.paths import connected
 from fairlead.runtimes.isolation import scrubbed_environment
 
 __all__ = ["Child"]
 
 _POLL_SECONDS = 0.005
-_LAST_MOMENT_SECONDS = 0.02
+_LAST_MOMENT_SECONDS = 0.05
+"""A dying process closes its socket a moment before it can be asked how it died."""
 
 
 class Child(asyncio.Protocol):
     """A worker process from its start to its end.
 
-    `answered` is called with each answer and may raise `FrameError`; `lost` is called once, with the reason,
-    when the process died or talked garbage. `ready` becomes None, or what went wrong while loading; `gone`
-    becomes true when the worker is of no use any more.
+    `ready` becomes None, or what went wrong while loading; `gone` becomes the reason why it is of no use any
+    more. `running` is how long its oldest run had taken when it last told, which was at `heard`.
     """
 
-    def __init__(self, answered: Callable[[Answer], None], lost: Callable[[str], None]) -> None:
-        loop = asyncio.get_running_loop()
-        self.ready: asyncio.Future[str | None] = loop.create_future()
-        self.gone: asyncio.Future[bool] = loop.create_future()
-        self._answered = answered
-        self._lost = lost
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[str | None] = self._loop.create_future()
+        self.gone: asyncio.Future[str] = self._loop.create_future()
+        self.pid = 0
+        self.heard = time.monotonic()
+        self.running = 0.0
+        self.waiting = 0
         self._frames = Frames()
+        self._handle: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._transport: asyncio.Transport | None = None
 
     @property
     def alive(self) -> bool:
         """Whether it has loaded its model and can be asked."""
-        return self.ready.done() and not self.gone.done()
+        return self.ready.done() and self.ready.result() is None and not self.gone.done()
 
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def exited(self) -> bool:
-        """Whether the process has ended by itself."""
-        return self._status() is not None
-
-    async def start(self, python: str, folder: Path, threads: int) -> None:
-        """Starts the process in that folder, in a session of its own, with a scrubbed environment."""
+    async def start(self, spec: WorkerSpec, path: Path, python: str = sys.executable) -> None:
+        """Starts a process in the version's folder, in a session of its own, with a scrubbed environment."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                self._process = _spawn(python, folder, threads, theirs)
-            ours.setblocking(False)
-            loop = asyncio.get_running_loop()
-            await loop.create_unix_connection(lambda: self, sock=ours)
+                self._process = _spawn(python, spec, theirs)
+            self._watch(self._process.pid)
+            await self._talk(ours)
         except BaseException:
             ours.close()
             raise
+        self._send(Setup(spec, str(path)))
 
-    def send(self, frame: tuple[bytes, bytes]) -> None:
-        """Sends a frame; what the socket does not take at once waits in memory."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.writelines(frame)
+    async def adopt(self, path: Path) -> None:
+        """Takes over the worker that listens there; OSError when none does."""
+        ours = connected(path)
+        try:
+            size = struct.calcsize("3i")
+            credentials = ours.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+            self._watch(struct.unpack("3i", credentials)[0])
+            await self._talk(ours)
+        except BaseException:
+            ours.close()
+            raise
+        self.ready.set_result(None)
+
+    def ping(self) -> None:
+        """Asks how it is; the answer shows in `heard` and `running`."""
+        self._send(Ping())
 
     def kill(self, reason: str) -> None:
         """Ends the process and all that it started, at once. `end` then clears up."""
         if not self.ready.done():
             self.ready.set_result(reason)
         if not self.gone.done():
-            self.gone.set_result(True)
-        if self._process is not None and self._process.returncode is None:
-            # The session is its own, so its number is the group's, and nobody else's until it is waited for.
+            self.gone.set_result(reason)
+        if self._handle is not None:
+            # The session is its own, so its number is the group's. While a process has not been waited for,
+            # its number is nobody else's; an adopted one is asked for by its handle first.
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                if self._process is None:
+                    signal.pidfd_send_signal(self._handle, 0)
+                if self._process is None or self._process.returncode is None:
+                    os.killpg(self.pid, signal.SIGKILL)
         if self._transport is not None:
             self._transport.abort()
 
@@ -92,29 +102,53 @@ class Child(asyncio.Protocol):
         self.kill(reason)
         while self._process is not None and self._process.poll() is None:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(_POLL_SECONDS)
+        self._unwatch()
 
-    def death(self) -> str:
+    def let_go(self) -> None:
+        """Leaves the process to itself."""
+        self._unwatch()
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- what happens to it ---------------------------------------------------------------------------------
+
+    def _watch(self, pid: int) -> None:
+        self.pid = pid
+        self._handle = os.pidfd_open(pid)
+        self._loop.add_reader(self._handle, self._exited)
+
+    def _unwatch(self) -> None:
+        if self._handle is not None:
+            self._loop.remove_reader(self._handle)
+            os.close(self._handle)
+            self._handle = None
+
+    def _exited(self) -> None:
+        if self._handle is not None:
+            self._loop.remove_reader(self._handle)
+        self.kill(self._death())
+
+    def _death(self) -> str:
         """How the process ended, in words."""
-        # A dying process closes its socket a moment before it can be asked how it died.
-        patience = time.monotonic() + _LAST_MOMENT_SECONDS
-        while (status := self._status()) is None and time.monotonic() < patience:
-            time.sleep(0.001)
+        status = None
+        with contextlib.suppress(ChildProcessError):  # an adopted one is another's child
+            # The number stays reserved until `end`, since what it started must still be found by it.
+            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is not None:
+                status = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
         if status is None:
-            return "it closed its socket"
-        if status < 0:
-            return f"it died of {signal.Signals(-status).name}"
-        return f"it ended with status {status}"
+            return "it died"
+        return (
+            f"it died of {signal.Signals(-status).name}" if status < 0 else f"it ended with status {status}"
+        )
 
-    def _status(self) -> int | None:
-        """Exit status or negative signal number, without waiting and without freeing the process's number."""
-        if self._process is None or self._process.returncode is not None:
-            return None if self._process is None else self._process.returncode
-        found = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if found is None:
-            return None
-        return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+    async def _talk(self, ours: socket.socket) -> None:
+        ours.setblocking(False)
+        await self._loop.create_unix_connection(lambda: self, sock=ours)
 
-    # --- asyncio.Protocol -----------------------------------------------------------------------------------
+    def _send(self, message: Setup | Ping) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(encode(message)))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio connected the socket."""
@@ -123,36 +157,38 @@ class Child(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """asyncio has bytes of the worker."""
         try:
-            for body in self._frames.feed(data):
-                message = decode_answer(body)
-                if isinstance(message, Answer):
-                    self._answered(message)
+            for frame in self._frames.feed(data):
+                message = frame.message
+                if isinstance(message, Pong):
+                    self.heard, self.running, self.waiting = (
+                        time.monotonic(),
+                        message.running,
+                        message.waiting,
+                    )
+                elif not isinstance(message, Loaded):
+                    raise FrameError("That is no answer to a host.")
                 elif not self.ready.done():
-                    self._is_ready(message)
+                    self.ready.set_result(message.error)
         except FrameError as error:
-            self._fail(f"it sent what is no answer ({error})")
+            self.kill(f"it sent what is no answer ({error})")
 
     def connection_lost(self, error: Exception | None) -> None:
         """asyncio sees that the worker closed its end."""
         if not self.gone.done():
-            self._fail(self.death())
+            self._loop.call_later(_LAST_MOMENT_SECONDS, self._closed)
 
-    def _is_ready(self, message: Ready) -> None:
-        self.ready.set_result(message.error)
-
-    def _fail(self, reason: str) -> None:
-        if self.alive:
-            self._lost(reason)
-        self.kill(reason)
+    def _closed(self) -> None:
+        if not self.gone.done():
+            self.kill("it closed its socket")
 
 
-def _spawn(python: str, folder: Path, threads: int, theirs: socket.socket) -> subprocess.Popen[bytes]:
+def _spawn(python: str, spec: WorkerSpec, theirs: socket.socket) -> subprocess.Popen[bytes]:
     fd = theirs.fileno()
     # The folder's files are those of the manifest: compiled modules must not be written beside them.
-    environment = scrubbed_environment(os.environ, threads) | {"PYTHONDONTWRITEBYTECODE": "1"}
+    environment = scrubbed_environment(os.environ, spec.threads) | {"PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.Popen(
         [python, "-m", "fairlead.engine.worker_main", str(fd), str(os.getpid())],
-        cwd=folder,
+        cwd=spec.folder,
         env=environment,
         pass_fds=[fd],
         stdin=subprocess.DEVNULL,

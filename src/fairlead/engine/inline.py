@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from fairlead.errors import NotReady
+import time
+from collections.abc import Sequence
+
+from fairlead.engine.base import Ticket
+from fairlead.errors import NotReady, RuntimeFailed
 from fairlead.runtimes.base import Array, Runtime, Tensors
 
 __all__ = ["InlineEngine"]
 
 
 class InlineEngine:
-    """Wraps a loaded runtime (an `Engine`). `timeout` has no power over it: a run cannot be interrupted."""
+    """Wraps a loaded runtime (an `Engine`). No time limit binds it: a run cannot be interrupted."""
 
     inline = True
 
@@ -36,9 +40,36 @@ class InlineEngine:
             raise NotReady("This version was unloaded.", remedy="Try again.")
         return self._runtime.run(feed)
 
-    async def submit(self, feed: Tensors, rows: int, timeout: float | None) -> dict[str, Array]:
+    async def submit(
+        self,
+        feed: Tensors,
+        rows: int,
+        timeout: float | None,
+        *,
+        deadline: float | None = None,
+        priority: int = 0,
+    ) -> dict[str, Array]:
         """As `run_now`; it never waits."""
         return self.run_now(feed)
+
+    def post(self, feed: Tensors, tickets: Sequence[Ticket]) -> int:
+        """Runs the rows at once; takes nothing on a way that there is not."""
+        started = time.perf_counter()
+        sink = tickets[0].sink
+        try:
+            outputs = self.run_now(feed)
+        except RuntimeFailed as error:
+            sink.failed(tickets, error)
+        else:
+            sink.observed(sum(ticket.rows for ticket in tickets), time.perf_counter() - started, 0, True)
+            sink.answered(tickets, outputs)
+        return 0
+
+    def cancel(self, tickets: Sequence[Ticket]) -> None:
+        """Nothing waits here."""
+
+    def resize(self, rows: int) -> None:
+        """Nothing is joined here."""
 
     def memory_bytes(self) -> int:
         """What the runtime says that it takes, 0 when it does not."""

@@ -1,21 +1,39 @@
-"""A model in a process of its own, watched by the gateway that owns it.
+"""A model in a worker process that the gateways of the machine share, as one gateway sees it.
 
-One request is with the model at a time, and a bounded number wait. A worker that crashes, hangs past the
-version's timeout, outgrows its memory or talks garbage is killed; what was with it fails at once, and another
-is started after a pause that doubles. Nothing of this touches another version.
+The host says where the worker is; requests go there directly. A worker that is lost takes with it what it was
+asked; the host replaces it, and until then requests are refused at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
-from collections import deque
+import itertools
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
-from fairlead.engine.child import Child
-from fairlead.engine.frames import Answer, FrameError, Request, Setup, encode, pack, unpack
+import msgspec
+
+from fairlead.engine.base import Sink, Ticket
+from fairlead.engine.frames import (
+    Answer,
+    Cancel,
+    Failed,
+    FrameError,
+    Frames,
+    Jobs,
+    Lease,
+    Lost,
+    Terms,
+    There,
+    WorkerSpec,
+    encode,
+    pack,
+    unpack,
+)
+from fairlead.engine.leases import Leases
+from fairlead.engine.paths import connected
 from fairlead.errors import (
     DeadlineExceeded,
     FairleadError,
@@ -25,198 +43,293 @@ from fairlead.errors import (
     PayloadTooLarge,
     RuntimeFailed,
 )
-from fairlead.runtimes.base import Array, RuntimeSpec, Tensors
+from fairlead.runtimes.base import Array, Tensors
 from fairlead.runtimes.machine import resident_bytes
 
 __all__ = ["WorkerEngine"]
 
-_log = logging.getLogger(__name__)
-
-WATCH_SECONDS = 0.2
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
-HEALTHY_SECONDS = 30.0
-
-
-class _Job:
-    """One request: its frame, and where its answer goes."""
-
-    __slots__ = ("answer", "frame", "id")
-
-    def __init__(self, number: int, frame: tuple[bytes, bytes]) -> None:
-        self.id = number
-        self.frame = frame
-        self.answer: asyncio.Future[dict[str, Array]] = asyncio.get_running_loop().create_future()
-
-    def fail(self, error: Exception) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-            self.answer.exception()  # seen, also when nobody waits any more
+_REASON_SECONDS = 0.5
+"""How long a lost worker's requests wait for the host to say why."""
+_FOREVER = 3_600.0
 
 
 class WorkerEngine:
-    """One version in one worker process (an `Engine`). It belongs to the event loop that starts it.
+    """One version in a shared worker (an `Engine`). It belongs to the event loop that starts it.
 
-    `timeout` is the version's, in seconds: a model that takes longer hangs and is killed. `max_waiting`
-    bounds the queue before it, `memory_limit_mb` its resident memory, `load_timeout` the start.
+    `timeout` is the version's, in seconds: a run that takes longer hangs, and its worker is killed.
+    `memory_limit_mb` bounds its resident memory, `load_timeout` its start.
     """
 
     inline = False
 
     def __init__(
         self,
-        folder: Path | str,
-        spec: RuntimeSpec,
+        leases: Leases,
+        spec: WorkerSpec,
         *,
         memory_limit_mb: int = 2_048,
         timeout: float = 10.0,
-        feature_names: Sequence[str] = (),
-        max_waiting: int = 64,
         load_timeout: float = 60.0,
-        threads: int = 1,
-        python: str = sys.executable,
+        terms: Terms | None = None,
     ) -> None:
-        self._folder = Path(folder).resolve()
-        self._entry = spec.entry
-        parts = {part: getattr(spec.outputs, part) for part in spec.outputs.__struct_fields__}
-        self._setup = Setup(
-            path=str(self._folder / spec.entry),
-            outputs={part: name for part, name in parts.items() if name is not None},
-            names=tuple(feature_names) or tuple(tensor.name for tensor in spec.inputs),
-        )
-        self._memory_limit = memory_limit_mb * 1_000_000
-        self._timeout = timeout
-        self._max_waiting = max_waiting
-        self._load_timeout = load_timeout
-        self._threads = threads
-        self._python = python
-        self._child: Child | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._waiting: deque[_Job] = deque()
-        self._running: _Job | None = None
-        self._alarm: asyncio.TimerHandle | None = None
-        self._next_id = 0
+        self._leases = leases
+        self._lease = Lease(0, spec, memory_limit_mb * 1_000_000, timeout, load_timeout)
+        self._terms = terms or Terms()
+        self._number: int | None = None
+        self._first: asyncio.Future[None] | None = None
+        self._connection: _Connection | None = None
+        self._place: There | None = None
+        self._tickets: dict[int, Ticket] = {}
+        self._cancelled: set[int] = set()
+        self._numbers = itertools.count(1)
         self._trouble = "it has not been started"
+        self._stopped = False
 
     @property
     def healthy(self) -> bool:
         """Whether a loaded worker is there."""
-        return self._child is not None and self._child.alive
+        return self._connection is not None
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id; 0 before there was one."""
+        return self._place.pid if self._place is not None else 0
 
     def memory_bytes(self) -> int:
-        """Resident memory of the worker."""
-        return resident_bytes(self._child.pid) if self._child is not None else 0
+        """Resident memory of the worker, which all gateways of the machine share."""
+        return resident_bytes(self.pid) if self.healthy else 0
 
     async def start(self) -> None:
         """Returns once the worker has loaded the model.
 
-        `InvalidModelFile` says what loading raised; nothing is left running then.
+        Raises `InvalidModelFile` when it cannot, `NotReady` when there is no host, or no worker in time.
         """
-        if self._keeper is None:
-            self._child = await self._launch()
-            self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        if self._first is None:
+            self._first = asyncio.get_running_loop().create_future()
+            self._number = await self._leases.lease(self._lease, self._heard)
+        try:
+            # The host bounds the loading; what comes on top is its own restart.
+            async with asyncio.timeout(self._lease.load_timeout + 30.0):
+                await asyncio.shield(self._first)
+        except TimeoutError:
+            raise self._not_ready() from None
 
     async def stop(self) -> None:
-        """Kills the worker and waits until it is gone. Requests under way fail with `NotReady`."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.cancel()
-            await asyncio.wait([keeper])
-        child, self._child = self._child, None
+        """Ends the lease; the worker goes when no other gateway has one. Requests under way fail."""
+        self._stopped = True
+        if self._number is not None:
+            self._leases.release(self._number)
+            self._number = None
         self._trouble = "it was unloaded"
-        self._fail_all(self._not_ready(), self._not_ready())
-        if child is not None:
-            await child.end(self._trouble)
+        self._disconnect()
+        self._fail_all(self._not_ready())
+        if self._first is not None and not self._first.done():
+            self._first.cancel()
+
+    def adapt(self, terms: Terms, *, memory_limit_mb: int, timeout: float) -> None:
+        """Changes bounds without loading anything again."""
+        if terms != self._terms:
+            self._terms = terms
+            if self._connection is not None:
+                self._connection.send(encode(terms))
+        memory = memory_limit_mb * 1_000_000
+        if self._number is not None and (memory, timeout) != (self._lease.memory_limit, self._lease.timeout):
+            self._lease.memory_limit, self._lease.timeout = memory, timeout
+            self._leases.change(self._number, memory_limit=memory, timeout=timeout)
+
+    def resize(self, rows: int) -> None:
+        """From now on the worker's runs have at most so many rows."""
+        self._terms = msgspec.structs.replace(self._terms, max_batch_rows=rows)
+        if self._connection is not None:
+            self._connection.send(encode(self._terms))
 
     def run_now(self, feed: Tensors) -> dict[str, Array]:
         """Never possible: the model is in another process."""
         raise NotReady("This version runs in a worker, which cannot answer at once.", remedy="Use submit().")
 
-    async def submit(self, feed: Tensors, rows: int, timeout: float | None) -> dict[str, Array]:
+    async def submit(
+        self,
+        feed: Tensors,
+        rows: int,
+        timeout: float | None,
+        *,
+        deadline: float | None = None,
+        priority: int = 0,
+    ) -> dict[str, Array]:
         """The wanted outputs.
 
-        Raises `NotReady` while there is no worker, `Overloaded` when too many wait, `DeadlineExceeded` after
-        `timeout` seconds, `PayloadTooLarge`, and `RuntimeFailed` when the model raised or its worker died.
+        Raises `NotReady` while there is no worker, `Overloaded` when too many wait, `DeadlineExceeded`
+        after `timeout` seconds or past the deadline, `PayloadTooLarge`, and `RuntimeFailed` when the model
+        raised or its worker died.
         """
-        if not self.healthy:
-            raise self._not_ready()
-        if len(self._waiting) >= self._max_waiting:
-            raise Overloaded(
-                f"{len(self._waiting)} requests wait for the model already.", remedy="Try again later."
-            )
-        self._next_id += 1
-        tensors = {name: pack(array, nulls=True) for name, array in feed.items()}
+        now = time.monotonic()
+        until = now + (_FOREVER if timeout is None else timeout)
+        until = until if deadline is None else min(until, deadline)
+        whole = _Whole()
+        ticket = Ticket(whole, rows, until, priority)
+        self.post(feed, [ticket])
         try:
-            job = _Job(self._next_id, encode(Request(self._next_id, tensors)))
-        except FrameError as error:
-            raise PayloadTooLarge(str(error), remedy="Send fewer rows at a time.") from error
-        self._waiting.append(job)
-        self._advance()
-        try:
-            async with asyncio.timeout(timeout):
-                return await job.answer
+            async with asyncio.timeout(until - now):
+                return await whole.future
         except TimeoutError:
             raise DeadlineExceeded(
-                f"The model did not answer {rows} rows within {timeout:g} s.",
+                f"The model did not answer {rows} rows within {until - now:g} s.",
                 remedy="Raise timeout_ms of the version, or make the model faster.",
             ) from None
         finally:
-            if job in self._waiting:
-                self._waiting.remove(job)
+            self.cancel([ticket])
 
-    # --- one request at a time ------------------------------------------------------------------------------
+    def post(self, feed: Tensors, tickets: Sequence[Ticket]) -> int:
+        """Sends the rows to the worker, where they wait for the next run. Bytes of the frame."""
+        connection = self._connection
+        if connection is None:
+            raise self._not_ready()
+        jobs = []
+        for ticket in tickets:
+            ticket.id = next(self._numbers)
+            jobs.append((ticket.id, ticket.rows, ticket.deadline, ticket.priority))
+        try:
+            described, numbers = pack(feed, nulls=True)
+            buffers = encode(Jobs(jobs, described), numbers)
+        except FrameError as error:
+            raise PayloadTooLarge(str(error), remedy="Send fewer rows at a time.") from error
+        for ticket in tickets:
+            self._tickets[ticket.id] = ticket
+        connection.send(buffers)
+        return sum(map(len, buffers))
 
-    def _advance(self) -> None:
-        """Gives the worker the next request that somebody still waits for."""
-        while self._running is None and self._waiting and self._child is not None and self._child.alive:
-            job = self._waiting.popleft()
-            if not job.answer.done():
-                self._running = job
-                self._child.send(job.frame)
-                self._alarm = asyncio.get_running_loop().call_later(self._timeout, self._hangs)
+    def cancel(self, tickets: Sequence[Ticket]) -> None:
+        """Takes from the worker's queue what still waits there."""
+        ids = [ticket.id for ticket in tickets if ticket.id in self._tickets]
+        new = [number for number in ids if number not in self._cancelled]
+        if new and self._connection is not None:
+            self._cancelled.update(new)
+            self._connection.send(encode(Cancel(new)))
 
-    def _answered(self, answer: Answer) -> None:
+    # --- what the worker answers ----------------------------------------------------------------------------
+
+    def answered(self, answer: Answer, payload: memoryview) -> None:
         """Takes an answer; `FrameError` when nobody asked for it or it makes no sense."""
-        job = self._running
-        if job is None or answer.id != job.id:
-            raise FrameError("An answer came that nobody asked for.")
-        outputs = {name: unpack(cell) for name, cell in answer.tensors.items()}
-        self._settle()
-        if answer.error is not None:
-            job.fail(RuntimeFailed(f"The model raised {answer.error}"))
-        elif not job.answer.done():
-            job.answer.set_result(outputs)
-        self._advance()
+        try:
+            tickets = [self._tickets[number] for number in answer.ids]
+        except KeyError:
+            raise FrameError("An answer came that nobody asked for.") from None
+        outputs = unpack(answer.tensors, payload)
+        count = sum(ticket.rows for ticket in tickets)
+        if answer.error is None and any(array.shape[:1] != (count,) for array in outputs.values()):
+            raise FrameError(f"An answer came that does not have {count} rows.")
+        for ticket in tickets:
+            del self._tickets[ticket.id]
+        error = _error(answer)
+        start = 0
+        told: list[object] = []
+        for sink, group in itertools.groupby(tickets, key=lambda ticket: ticket.sink):
+            owned = list(group)
+            end = start + sum(ticket.rows for ticket in owned)
+            if answer.rows and sink not in told:
+                sink.observed(answer.rows, answer.seconds, answer.waiting, answer.counted and not told)
+                told.append(sink)
+            if self._cancelled and not self._cancelled.isdisjoint(ticket.id for ticket in owned):
+                # Seldom: what nobody waits for any more lies among the others.
+                for ticket in owned:
+                    if ticket.id not in self._cancelled:
+                        part = {name: array[start : start + ticket.rows] for name, array in outputs.items()}
+                        _tell(sink, [ticket], part, error)
+                    start += ticket.rows
+                self._cancelled.difference_update(ticket.id for ticket in owned)
+                continue
+            whole = start == 0 and end == count
+            part = outputs if whole else {name: array[start:end] for name, array in outputs.items()}
+            _tell(sink, owned, part, error)
+            start = end
 
-    def _settle(self) -> None:
-        self._running = None
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+    def garbage(self, reason: str) -> None:
+        """The worker sent what is no answer: it is of no use any more."""
+        if self._number is not None and self._place is not None:
+            self._leases.broken(self._number, self._place.pid, reason)
+        self._lose(reason)
 
-    def _hangs(self) -> None:
-        if self._child is not None:
-            trouble = f"it did not answer within {self._timeout:g} s"
-            error = DeadlineExceeded(
-                f"The model's worker was stopped: {trouble}.",
-                remedy="Raise timeout_ms of the version, or make the model faster.",
-            )
-            self._lose(trouble, error)
+    def hung_up(self, connection: _Connection) -> None:
+        """The worker closed the connection. Why, the host will say."""
+        if connection is self._connection:
+            self._connection = None
+            self._trouble = "it closed its socket"
+            asyncio.get_running_loop().call_later(_REASON_SECONDS, self._unexplained, list(self._tickets))
 
-    def _lose(self, trouble: str, error: Exception | None = None) -> None:
-        """The worker is of no use any more: kill it, and let nobody wait for it."""
-        if self._child is not None:
-            self._child.kill(trouble)
-        self._trouble = trouble
-        failed = RuntimeFailed(f"The model's worker was lost: {trouble}.", remedy="Try again in a moment.")
-        self._fail_all(error or failed, self._not_ready())
+    def _unexplained(self, ids: list[int]) -> None:
+        error = self._lost_error()
+        for number in ids:
+            ticket = self._tickets.pop(number, None)
+            if ticket is not None and number not in self._cancelled:
+                ticket.sink.failed([ticket], error)
+            self._cancelled.discard(number)
+        if self._connection is None and self._place is not None and not self._stopped:
+            self._connect_soon(self._place)  # it may live: then only the connection was lost
 
-    def _fail_all(self, running: Exception, waiting: Exception) -> None:
-        job = self._running
-        self._settle()
-        if job is not None:
-            job.fail(running)
-        while self._waiting:
-            self._waiting.popleft().fail(waiting)
+    # --- where the worker is --------------------------------------------------------------------------------
+
+    def _heard(self, message: There | Failed | Lost) -> None:
+        if isinstance(message, There):
+            known = self._place
+            self._place = message
+            if self._connection is None or known is None or known.pid != message.pid:
+                self._connect_soon(message)
+        elif isinstance(message, Lost):
+            self._lose(message.reason)
+        else:
+            self._number = None
+            self._trouble = message.reason
+            if self._first is not None and not self._first.done():
+                self._first.set_exception(
+                    InvalidModelFile(
+                        f"Model file {self._lease.spec.entry!r} cannot be loaded: {message.reason}.",
+                        remedy="Save it again with this server's libraries; classes must be importable here.",
+                    )
+                )
+
+    def _connect_soon(self, place: There) -> None:
+        task = asyncio.get_running_loop().create_task(self._connect(place))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def _connect(self, place: There) -> None:
+        self._disconnect()
+        try:
+            ours = connected(Path(place.socket))
+        except OSError as error:
+            self._trouble = f"it cannot be reached: {error.strerror}"
+            return  # the host notices, and says when it is back
+        ours.setblocking(False)
+        connection = _Connection(self)
+        await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=ours)
+        if self._stopped:
+            connection.close()
+            return
+        self._connection = connection
+        connection.send(encode(self._terms))
+        if self._first is not None and not self._first.done():
+            self._first.set_result(None)
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _lose(self, reason: str) -> None:
+        self._trouble = reason
+        self._disconnect()
+        self._fail_all(self._lost_error())
+
+    def _fail_all(self, error: FairleadError) -> None:
+        tickets, self._tickets = self._tickets, {}
+        cancelled, self._cancelled = self._cancelled, set()
+        for ticket in tickets.values():
+            if ticket.id not in cancelled:
+                ticket.sink.failed([ticket], error)
+
+    def _lost_error(self) -> RuntimeFailed:
+        return RuntimeFailed(
+            f"The model's worker was lost: {self._trouble}.", remedy="Try again in a moment."
+        )
 
     def _not_ready(self) -> NotReady:
         return NotReady(
@@ -224,75 +337,81 @@ class WorkerEngine:
             remedy="It is restarted; try again in a moment.",
         )
 
-    # --- the worker's life ----------------------------------------------------------------------------------
 
-    async def _launch(self) -> Child:
-        child = Child(self._answered, self._lose)
-        try:
-            await child.start(self._python, self._folder, self._threads)
-            child.send(encode(self._setup))
-            trouble = await self._loaded(child)
-        except BaseException as error:
-            await child.end("its start was given up")
-            if isinstance(error, OSError):
-                raise NotReady(f"The model's worker could not be started: {error}.") from error
-            raise
-        if trouble is not None:
-            await child.end(trouble)
-            raise InvalidModelFile(
-                f"Model file {self._entry!r} cannot be loaded: {trouble}.",
-                remedy="Pickle it again with the libraries of this server; classes must be importable here.",
-            )
-        return child
+class _Whole:
+    """The sink of one `submit`."""
 
-    async def _loaded(self, child: Child) -> str | None:
-        """None once the worker has loaded the model, else what is in the way."""
-        clock = asyncio.get_running_loop().time
-        patience = clock() + self._load_timeout
-        while not child.ready.done():
-            await asyncio.wait([child.ready], timeout=min(WATCH_SECONDS, self._load_timeout))
-            if child.ready.done():
-                break
-            if clock() >= patience:
-                return f"loading took longer than {self._load_timeout:g} s"
-            if (excess := self._excess(child)) is not None:
-                return excess
-        return child.ready.result()
+    def __init__(self) -> None:
+        self.future: asyncio.Future[dict[str, Array]] = asyncio.get_running_loop().create_future()
 
-    async def _keep(self) -> None:
-        """Watches the worker, and replaces it when it is lost."""
-        clock = asyncio.get_running_loop().time
-        pause = FIRST_PAUSE
-        while True:
-            born = clock()
-            child = self._child
-            assert child is not None
-            while child.alive:
-                await asyncio.wait([child.gone], timeout=WATCH_SECONDS)
-                self._examine(child)
-            await child.end(self._trouble)
-            self._child = None
-            _log.warning("the worker of %s was lost: %s", self._entry, self._trouble)
-            if clock() - born >= HEALTHY_SECONDS:
-                pause = FIRST_PAUSE
-            while self._child is None:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
-                try:
-                    self._child = await self._launch()
-                except (FairleadError, OSError) as error:
-                    self._trouble = str(error)
-                    _log.warning("the worker of %s did not start: %s", self._entry, error)
+    def answered(self, tickets: Sequence[Ticket], outputs: dict[str, Array]) -> None:
+        if not self.future.done():
+            self.future.set_result(outputs)
 
-    def _examine(self, child: Child) -> None:
-        if child.alive and child.exited:
-            self._lose(child.death())
-        elif child.alive and (excess := self._excess(child)) is not None:
-            self._lose(excess)
+    def failed(self, tickets: Sequence[Ticket], error: FairleadError) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+            self.future.exception()  # seen, also when nobody waits any more
 
-    def _excess(self, child: Child) -> str | None:
-        held = resident_bytes(child.pid)
-        if held <= self._memory_limit:
+    def observed(self, rows: int, seconds: float, waiting: int, counted: bool) -> None:
+        pass
+
+
+def _tell(sink: Sink, tickets: list[Ticket], outputs: dict[str, Array], error: FairleadError | None) -> None:
+    if error is None:
+        sink.answered(tickets, outputs)
+    else:
+        sink.failed(tickets, error)
+
+
+def _error(answer: Answer) -> FairleadError | None:
+    match answer.error:
+        case None:
             return None
-        allowed = self._memory_limit // 1_000_000
-        return f"it took {held // 1_000_000} MB of memory and {allowed} MB are allowed"
+        case "expired":
+            return DeadlineExceeded(
+                "The request's deadline passed before the model was free for it.",
+                remedy="Raise timeout_ms of the version, or make the model faster.",
+            )
+        case "full":
+            return Overloaded(answer.message, remedy="Try again later.")
+        case _:
+            return RuntimeFailed(f"The model raised {answer.message}")
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """The socket to the worker. Long answers are received where their tensors stay."""
+
+    def __init__(self, engine: WorkerEngine) -> None:
+        self._engine = engine
+        self._frames = Frames()
+        self._transport: asyncio.Transport | None = None
+
+    def send(self, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            if len(buffers) == 1:
+                self._transport.write(buffers[0])
+            else:
+                self._transport.writelines(buffers)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._frames.space()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            for frame in self._frames.filled(nbytes):
+                if not isinstance(frame.message, Answer):
+                    raise FrameError("That is no answer.")
+                self._engine.answered(frame.message, frame.payload)
+        except FrameError as error:
+            self._engine.garbage(f"it sent what is no answer ({error})")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._engine.hung_up(self)

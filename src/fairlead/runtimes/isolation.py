@@ -11,7 +11,7 @@ import resource
 import signal
 from collections.abc import Mapping
 
-__all__ = ["bind_to_parent", "scrubbed_environment"]
+__all__ = ["bind_to_parent", "scrubbed_environment", "unbind_from_parent"]
 
 _PASSED = {
     "PATH",
@@ -55,3 +55,8 @@ def bind_to_parent(parent: int) -> None:
     if os.getppid() != parent:
         os._exit(0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def unbind_from_parent() -> None:
+    """Lets this process outlive its parent after all."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, 0)

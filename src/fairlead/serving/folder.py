@@ -120,6 +120,8 @@ class DataFolder:
         self.run = root / "run"
         self.reports = root / "run" / "gateways"
         self.counters = root / "run" / "counters"
+        self.measured = root / "run" / "measured"
+        self.models_socket = root / "run" / "models.sock"
         self.log = root / "log"
         self.predictions = root / "predictions"
         self.ingest_socket = root / "run" / "ingest.sock"

@@ -29,7 +29,7 @@ from fairlead.serving.folder import (
     ServingPlan,
 )
 from fairlead.serving.live import CounterSource, LiveModel, LoadedVersion
-from fairlead.serving.loading import load_version
+from fairlead.serving.loading import Loader
 
 __all__ = ["Refresher"]
 
@@ -58,7 +58,6 @@ class Refresher:
         self._folder = folder
         self._counters = counters
         self._secret = folder.secret()
-        self._trust_pickle = trust_pickle
         self._watch = FolderWatch(folder.plans, folder.overrides)
         self._loaded: dict[bytes, LoadedVersion] = {}
         self._unnamed_since: dict[bytes, float] = {}
@@ -75,6 +74,7 @@ class Refresher:
         self._following: dict[str, asyncio.Task[None]] = {}
         self._dirty: set[str] = set()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="load")
+        self._loader = Loader(folder, self._threads, trust_pickle=trust_pickle)
 
     async def run(self) -> None:
         """Follows the folder until cancelled; writes a heartbeat every second."""
@@ -116,8 +116,7 @@ class Refresher:
             task.cancel()
         self._report = msgspec.structs.replace(self._report, draining=draining)
         self._write_report()
-        for version in self._loaded.values():
-            await version.engine.stop()
+        await self._loader.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._folder.remove_report(self._report.name)
 
@@ -179,9 +178,7 @@ class Refresher:
         loaded = {name: self._loaded[_key(spec)] for name, spec in serving.versions.items()}
         for spec in serving.versions.values():
             self._plane.journal.know(_schema(spec))
-        model = LiveModel(
-            serving, loaded, self._counters, self._secret, wanted, gateway=self._plane.gateway
-        )
+        model = LiveModel(serving, loaded, self._counters, self._secret, wanted, gateway=self._plane.gateway)
         self._plane.models = {**self._plane.models, plan.model: model}
         logger.info(
             "serving generation %d of %s%s",
@@ -237,17 +234,8 @@ class Refresher:
         key = _key(spec)
         if key in self._loaded:
             return
-        path = self._folder.versions / spec.manifest.digest
         started = time.perf_counter()
-        version = await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: load_version(spec, path, trust_pickle=self._trust_pickle)
-        )
-        try:
-            await version.engine.start()
-        except BaseException:
-            await version.engine.stop()
-            raise
-        version.memory_bytes = version.engine.memory_bytes()
+        version = await self._loader.load(spec)
         self._loaded[key] = version
         logger.info(
             "loaded %s %s in %.0f ms", spec.model, spec.version, 1000 * (time.perf_counter() - started)
@@ -272,7 +260,7 @@ class Refresher:
                 self._unnamed_since.pop(key, None)
             elif now - self._unnamed_since.setdefault(key, now) > UNLOAD_SECONDS:
                 del self._loaded[key], self._unnamed_since[key]
-                await version.engine.stop()
+                await self._loader.unload(version)
                 logger.info("unloaded %s %s", version.spec.model, version.spec.version)
 
     # --- reporting ------------------------------------------------------------------------------------------
