@@ -33,7 +33,7 @@ def serve_one(gateway: Gateway, onnx: bytes, **options):
 
 def ask_for(model, features=SAMPLE, *, pin=None, **members) -> Ask:
     body = json.dumps({"features": features, **members}).encode()
-    return Ask(model.reader.read(body), received=time.perf_counter(), pin=pin)
+    return Ask.of(model.reader.read(body), received=time.perf_counter(), pin=pin)
 
 
 def predict(gateway: Gateway, model, *arguments, **members):

@@ -49,7 +49,7 @@ def ask_for(model, features, **members) -> Ask:
     deadline = members.pop("deadline", None)
     pin = members.pop("pin", None)
     body = json.dumps({"features": features, **members}).encode()
-    return Ask(model.reader.read(body), received=time.perf_counter(), deadline=deadline, pin=pin)
+    return Ask.of(model.reader.read(body), received=time.perf_counter(), deadline=deadline, pin=pin)
 
 
 def predict(gateway: Gateway, model, features, **members):

@@ -44,7 +44,9 @@ def test_a_stamped_record_is_the_record_byte_for_byte(
     model, unit, request_id, use_case, trace_id, cached, milliseconds, value, probabilities
 ):
     reading = model.reader.read(json.dumps({"features": SAMPLE}).encode())
-    ask = Ask(reading, received=0.0, request_id=request_id, unit=unit, use_case=use_case, trace_id=trace_id)
+    ask = Ask.of(
+        reading, received=0.0, request_id=request_id, unit=unit, use_case=use_case, trace_id=trace_id
+    )
     ask.assigned = ask.arm = model.route(unit)
     ask.row, ask.findings = reading.row(ask.arm.compiled)
     ask.encoded = encode_row(ask.row)

@@ -51,7 +51,7 @@ def machine(tmp_path, onnx):
 def asking(gateway: Gateway, features=SAMPLE, pin=None):
     model = gateway.plane.model("iris")
     body = json.dumps({"features": features, "return_probabilities": True}).encode()
-    return gateway.plane.infer(model, Ask(model.reader.read(body), received=time.perf_counter(), pin=pin))
+    return gateway.plane.infer(model, Ask.of(model.reader.read(body), received=time.perf_counter(), pin=pin))
 
 
 async def ask(gateway: Gateway, features=SAMPLE, pin=None):

@@ -46,7 +46,7 @@ def ask_table(gateway: Gateway, model, tensors=None, **options):
 def ask_row(gateway: Gateway, model, row, **options):
     features = dict(zip(FEATURES, [float(value) for value in row], strict=True))
     body = json.dumps({"features": features}).encode()
-    ask = Ask(model.reader.read(body), received=time.perf_counter(), **options)
+    ask = Ask.of(model.reader.read(body), received=time.perf_counter(), **options)
     return asyncio.run(gateway.plane.infer(model, ask))
 
 

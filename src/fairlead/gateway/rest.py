@@ -99,7 +99,7 @@ class RestApp:
         deadline = None if timeout is None else _deadline(request.received, timeout)
         self._plane.admit(model, request.received, deadline)
         trace = get(b"traceparent")
-        ask = Ask(
+        ask = Ask.of(
             model.reader.read(request.body),
             received=request.received,
             request_id=_text(get(b"x-request-id")),

@@ -7,6 +7,7 @@ a model goes through here, the proof of a conversion included.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -98,8 +99,20 @@ def _matrix_encoder(contract: Contract, spec: RuntimeSpec) -> Callable[[Sequence
     if len(contract.inputs) == 1 and contract.inputs[0].shape:
         return lambda rows: {name: array([row[0] for row in rows], dtype)}
 
-    # None becomes NaN in a float array, which is what null means to a model.
-    return lambda rows: {name: array(rows, dtype)}
+    if dtype is not np.float32:
+        return lambda rows: {name: array(rows, dtype)}
+    width = len(contract.inputs)
+    pack = struct.Struct(f"{width}f").pack
+
+    def encode(rows: Sequence[Row]) -> Tensors:
+        try:
+            packed = b"".join([pack(*row) for row in rows])
+        except (struct.error, OverflowError):
+            # A null becomes NaN, which is what it means to a model; what is too large becomes infinite.
+            return {name: array(rows, dtype)}
+        return {name: np.frombuffer(packed, dtype).reshape(len(rows), width)}
+
+    return encode
 
 
 def _columns_encoder(contract: Contract, spec: RuntimeSpec) -> Callable[[Sequence[Row]], Tensors]:

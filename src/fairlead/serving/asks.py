@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import time
 
+import msgspec
+
 from fairlead.contracts.check import Finding
 from fairlead.contracts.compile import BatchReading, CompiledContract, Reading
 from fairlead.errors import FairleadError, NotReady, RuntimeFailed
@@ -15,23 +17,44 @@ from fairlead.serving.live import LiveArm
 __all__ = ["Ask", "BatchAsk", "id_text", "new_prediction_id", "unit_of"]
 
 
-class Ask:
+class Ask(msgspec.Struct, eq=False):
     """One row that somebody wants a prediction for, filled in on its way from request to answer and record.
 
     `assigned` is the arm that the plan gives the unit, `arm` the one that answers: another where a pin or a
     fallback chose; `cause` is what went wrong when something stood in. `milliseconds` have passed when the
-    answer is made. `generated_id` tells that the caller
-    gave no request id. `deadline` is on the monotonic clock, in seconds; `priority` 1 goes first, 0 is usual.
+    answer is made. `generated_id` tells that the caller gave no request id. `deadline` is on the monotonic
+    clock, in seconds; `priority` 1 goes first, 0 is usual. Made by `of`: a struct is filled without Python.
     """
 
-    __slots__ = (
-        "arm", "assigned", "cached", "cause", "deadline", "degraded", "encoded", "error", "findings",
-        "generated_id", "hash", "index", "key", "milliseconds", "pin", "prediction", "prediction_id",
-        "priority", "reading", "received", "request_id", "row", "trace_id", "unit", "unit_kind", "use_case",
-    )  # fmt: skip
+    reading: Reading | BatchReading
+    received: float
+    prediction_id: bytes
+    request_id: str
+    generated_id: bool
+    unit: str
+    unit_kind: UnitKind
+    pin: str | None = None
+    use_case: str | None = None
+    trace_id: str | None = None
+    deadline: float | None = None
+    priority: int = 0
+    index: int = 0
+    assigned: LiveArm | None = None
+    arm: LiveArm | None = None
+    row: Row = ()
+    findings: list[Finding] | None = None
+    encoded: bytes | None = None
+    hash: str | None = None
+    key: bytes | None = None
+    prediction: Prediction | None = None
+    cached: bool = False
+    degraded: Degraded | None = None
+    error: FairleadError | None = None
+    cause: FairleadError | None = None
+    milliseconds: float = 0.0
 
-    def __init__(
-        self,
+    @staticmethod
+    def of(
         reading: Reading | BatchReading,
         *,
         received: float,
@@ -43,43 +66,22 @@ class Ask:
         deadline: float | None = None,
         priority: int = 0,
         index: int = 0,
-    ) -> None:
-        self.reading = reading
-        self.received = received
-        prediction_id = self.prediction_id = new_prediction_id()
+    ) -> Ask:
+        """The ask of a reading; what the body says of ids and units wins over what is given here."""
+        prediction_id = new_prediction_id()
         entity = None
         if type(reading) is Reading:
             request_id = reading.request_id or request_id
             unit = reading.unit or unit
             entity = reading.entity
-        self.generated_id = not request_id
-        self.request_id: str = request_id or id_text(prediction_id)
-        self.unit_kind: UnitKind
-        if unit:
-            self.unit, self.unit_kind = unit, "given"
-        elif entity:
-            self.unit, self.unit_kind = entity, "entity"
-        else:
-            self.unit, self.unit_kind = self.request_id, "request"
-        self.pin = pin
-        self.use_case = use_case
-        self.trace_id = trace_id
-        self.deadline = deadline
-        self.priority = priority
-        self.index = index
-        self.assigned: LiveArm | None = None
-        self.arm: LiveArm | None = None
-        self.row: Row = ()
-        self.findings: list[Finding] | None = None
-        self.encoded: bytes | None = None
-        self.hash: str | None = None
-        self.key: bytes | None = None
-        self.prediction: Prediction | None = None
-        self.cached = False
-        self.degraded: Degraded | None = None
-        self.error: FairleadError | None = None
-        self.cause: FairleadError | None = None
-        self.milliseconds = 0.0
+        known = request_id or id_text(prediction_id)
+        kind: UnitKind = "given"
+        if not unit:
+            unit, kind = (entity, "entity") if entity else (known, "request")
+        return Ask(
+            reading, received, prediction_id, known, not request_id, unit, kind, pin, use_case, trace_id,
+            deadline, priority, index,
+        )  # fmt: skip
 
     def read(self, compiled: CompiledContract) -> None:
         """Sets the row as that contract reads it; raises `DataContractViolation`."""
@@ -131,7 +133,7 @@ class BatchAsk:
 
     def row(self, index: int) -> Ask:
         """The ask of one of its rows, not yet read."""
-        return Ask(
+        return Ask.of(
             self.reading,
             received=self.received,
             request_id=self.request_id,

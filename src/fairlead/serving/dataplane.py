@@ -352,7 +352,7 @@ def _in_time(asks: list[Ask]) -> list[Ask]:
 
 def _left_alone(arm: LiveArm) -> CircuitOpen:
     return CircuitOpen(
-        f"Version {arm.version_name!r} failed {arm.version.breaker.failures} times in a row and is left alone.",
+        f"Version {arm.version_name!r} failed {arm.version.breaker.failures} times in a row: it is left alone.",
         remedy="Try again in a moment; the version's errors are in the prediction log.",
     )
 
