@@ -42,7 +42,7 @@ format: setup ## put the code into its form
 bench: setup ## speed and memory, as medians and ratios; needs wrk
 	$(BIN)/python bench/run.py $(ARGS)
 
-bench-peers: setup ## Fairlead beside other model servers (2.5 GB of packages); ARGS=--quick tries them; needs wrk
+bench-peers: setup ## Fairlead beside other model servers (2.3 GB of packages); ARGS=--quick tries them; needs wrk
 	UV="$(UV)" $(BIN)/python -m bench.peers $(ARGS)
 
 drills: setup ## break a running Fairlead on purpose, at length
@@ -55,4 +55,4 @@ lock: setup ## pin every dependency with its hashes
 	$(BIN)/python requirements/lock.py
 
 clean: ## remove the environment and what the tools leave
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache demo-data
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache demo-data bench/peers/venvs bench/peers/made

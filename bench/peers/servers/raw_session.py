@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 from onnx_model import DTYPE, OnnxModel
 
 _BATCHES = 64
 model = OnnxModel()
-rows = np.array(json.loads(os.environ["BENCH_ROWS"]), DTYPE)
+rows = np.array(json.loads(Path(os.environ["BENCH_ROWS"]).read_text()), DTYPE)
 seconds = float(os.environ["BENCH_SECONDS"])
 found = {}
 for count in (1, 32):
