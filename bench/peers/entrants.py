@@ -26,7 +26,7 @@ class Entrant:
 FAIRLEAD = Entrant("fairlead", "Fairlead", "fairlead_server.py", "fairlead")
 HELLO = Entrant("hello", "fixed answer, no model", "hello_server.py", "fairlead")
 
-# Batching is on where the peer offers it and gains by it; on light models it costs most of them a part.
+# Joining rows gains on the heavy model wherever it is offered; on the light ones only some bear it.
 ENTRANTS = (
     FAIRLEAD,
     Entrant(
