@@ -79,6 +79,12 @@ class MethodNotAllowed(FairleadError):
     code = "method_not_allowed"
 
 
+class NotSupported(FairleadError):
+    """The protocol has it, and this server does not."""
+
+    code = "not_supported"
+
+
 class InvalidName(FairleadError):
     """A model, version, alias or arm name breaks the naming rule."""
 

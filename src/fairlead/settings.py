@@ -60,6 +60,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         Meta(description="Model that plain `/predict` and `/predict/batch` ask; empty switches them off."),
     ] = ""
+    repository_control: Annotated[
+        bool,
+        Meta(description="Let callers of `/v2/repository` warm versions that lie on this machine."),
+    ] = False
     trust_pickle: Annotated[
         bool, Meta(description="Allow versions that run pickled code in an isolated worker.")
     ] = False

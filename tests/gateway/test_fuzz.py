@@ -16,7 +16,7 @@ EXAMPLES = settings(
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
 )
-OF_A_MODEL = [route for route in ROUTES if "{model}" in route.template]
+OF_A_MODEL = [route for route in ROUTES if "{model}" in route.template and route.face == "fairlead"]
 
 
 def operation(gateway, path: str, document: str, method: str):

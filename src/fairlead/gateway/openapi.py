@@ -9,6 +9,7 @@ import msgspec
 
 from fairlead import __version__
 from fairlead.contracts.document import json_schema
+from fairlead.gateway.openapi_faces import FACE_SCHEMAS
 from fairlead.gateway.routes import Route
 from fairlead.serving.envelope import BatchEnvelope, Envelope
 from fairlead.serving.live import LiveModel
@@ -101,7 +102,7 @@ def model_document(routes: Sequence[Route], model: LiveModel) -> dict[str, Any]:
     versions = sorted(model.pins)
     paths: dict[str, Any] = {}
     for route in routes:
-        if "{model}" not in route.template:
+        if "{model}" not in route.template or route.face != "fairlead":
             continue
         path = route.template.replace("{model}", model.name)
         operation = _operation(route)
@@ -133,13 +134,11 @@ def _operation(route: Route) -> dict[str, Any]:
                 "description": "Done.",
                 "content": {kind: {"schema": {"$ref": f"#/components/schemas/{route.answer}"}}},
             },
-            "default": {
-                "description": "Refused or failed: a problem document with a stable `code`.",
-                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            },
+            "default": _refused(route),
         },
     }
     operation["operationId"] = operation["operationId"].replace("{", "").replace("}", "").replace(".", "_")
+    operation["operationId"] = operation["operationId"].replace(":", "_")
     if route.handler == "contract":
         content = operation["responses"]["200"]["content"]
         content["application/schema+json"] = content.pop(kind)
@@ -147,6 +146,16 @@ def _operation(route: Route) -> dict[str, Any]:
         schema = {"$ref": f"#/components/schemas/{route.request}"}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return operation
+
+
+def _refused(route: Route) -> dict[str, Any]:
+    if route.face in ("v2", "tensorflow"):
+        schema = {"$ref": "#/components/schemas/PlainError"}
+        return {"description": "Refused or failed.", "content": {"application/json": {"schema": schema}}}
+    return {
+        "description": "Refused or failed: a problem document with a stable `code`.",
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
 
 
 def _schemas(features: dict[str, Any]) -> dict[str, Any]:
@@ -237,6 +246,7 @@ def _schemas(features: dict[str, Any]) -> dict[str, Any]:
         "PredictRequest": predict,
         "BatchRequest": batch,
         **_OUTCOME_SCHEMAS,
+        **FACE_SCHEMAS,
         "Accepted": _object(accepted={"type": "integer", "minimum": 1}),
         "Models": _object(models={"type": "array", "items": model}),
         "Model": model,

@@ -10,6 +10,8 @@ import socket
 
 import uvloop
 
+from fairlead.gateway.faces import Faces
+from fairlead.gateway.inference.repository import Repository
 from fairlead.gateway.names import gateway_name
 from fairlead.gateway.protocol import HttpServer, Limits
 from fairlead.gateway.rest import RestApp
@@ -59,7 +61,9 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
     refresher = Refresher(
         plane, folder, counters, slot=slot, address=f"{host}:{port}", trust_pickle=settings.trust_pickle
     )
-    app = RestApp(plane, folder, counters.row(ArmKey()), default_model=settings.default_model)
+    repository = Repository(plane, folder, refresher.warm, control=settings.repository_control)
+    faces = Faces(plane, folder, repository, body_bytes=settings.max_body_bytes)
+    app = RestApp(plane, folder, counters.row(ArmKey()), faces, default_model=settings.default_model)
     limits = Limits(
         body_bytes=settings.max_body_bytes,
         header_bytes=settings.max_header_bytes,

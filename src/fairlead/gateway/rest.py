@@ -19,6 +19,7 @@ from fairlead.errors import (
     RuntimeFailed,
     VersionNotFound,
 )
+from fairlead.gateway.faces import Faces
 from fairlead.gateway.openapi import data_plane_document, model_document
 from fairlead.gateway.protocol import Request, response
 from fairlead.gateway.routes import Match, Router
@@ -48,15 +49,25 @@ class RestApp:
     """Answers every route of `routes.py`. One per gateway worker."""
 
     def __init__(
-        self, plane: DataPlane, folder: DataFolder, strays: CounterRow, *, default_model: str = ""
+        self,
+        plane: DataPlane,
+        folder: DataFolder,
+        strays: CounterRow,
+        faces: Faces,
+        *,
+        default_model: str = "",
     ) -> None:
         self._plane = plane
         self._folder = folder
         self._strays = strays  # counts requests that reached no model
         self._router = Router(default_model)
+        self._faces = faces
         self._handlers: dict[str, Callable[[Request, Match], Any]] = {
-            route.handler: getattr(self, f"_{route.handler}") for route in self._router.routes
+            route.handler: getattr(self, f"_{route.handler}")
+            for route in self._router.routes
+            if route.handler not in faces.handlers
         }
+        self._handlers |= faces.handlers
         self._started = time.time()
 
     async def handle(self, request: Request) -> bytes:
@@ -78,6 +89,8 @@ class RestApp:
         """A problem document for an error."""
         if isinstance(error, ModelNotFound | MalformedRequest):
             self._strays.add("rejected")
+        if request is not None and (foreign := self._faces.refusal(error, request)) is not None:
+            return foreign
         request_id = None
         if request is not None:
             given = request.header(b"x-request-id")
@@ -268,6 +281,11 @@ def _describe(model: LiveModel) -> dict[str, Any]:
         "experiment": model.experiment,
         "override": model.override,
         "arms": [arm_document(index, arm) for index, arm in enumerate(model.arms)],
+        # What TensorFlow Serving answers under the same path.
+        "model_version_status": [
+            {"version": name, "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+            for name in sorted(model.pins)
+        ],
     }
 
 

@@ -13,7 +13,8 @@ __all__ = ["ROUTES", "Match", "Route", "Router"]
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One operation: `template` has `{model}` and `{version}` where a name stands; `handler` names the method
-    of `rest.RestApp` that answers. `request` and `answer` name schemas of `openapi.py`."""
+    of `rest.RestApp` or of the face that answers. `request` and `answer` name schemas of `openapi.py`. `face`
+    is whose protocol it is; only our own describes a model by its contract."""
 
     method: Literal["GET", "POST"]
     template: str
@@ -23,6 +24,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     request: str | None = None
     default_model: bool = False
     media_type: str = "application/json"
+    face: Literal["fairlead", "v2", "tensorflow", "sagemaker"] = "fairlead"
 
 
 ROUTES: tuple[Route, ...] = (
@@ -139,6 +141,181 @@ ROUTES: tuple[Route, ...] = (
         summary="This document.",
         answer="Object",
     ),
+    Route(
+        method="POST",
+        template="/v2/models/{model}/infer",
+        handler="v2_infer",
+        summary="Predictions for tensors, in JSON or as binary data.",
+        request="InferenceRequest",
+        answer="InferenceAnswer",
+        face="v2",
+    ),
+    Route(
+        method="POST",
+        template="/v2/models/{model}/versions/{version}/infer",
+        handler="v2_infer",
+        summary="The same from one version.",
+        request="InferenceRequest",
+        answer="InferenceAnswer",
+        face="v2",
+    ),
+    Route(
+        method="GET",
+        template="/v2",
+        handler="v2_server",
+        summary="Name, version and extensions of the server.",
+        answer="ServerMetadata",
+        face="v2",
+    ),
+    Route(
+        method="GET",
+        template="/v2/health/live",
+        handler="v2_live",
+        summary="The process answers.",
+        answer="Live",
+        face="v2",
+    ),
+    Route(
+        method="GET",
+        template="/v2/health/ready",
+        handler="v2_ready",
+        summary="A warmed model can answer; 503 when none can.",
+        answer="Ready",
+        face="v2",
+    ),
+    Route(
+        method="GET",
+        template="/v2/models/stats",
+        handler="v2_statistics",
+        summary="Counts and times of all models, summed over all gateway workers.",
+        answer="Statistics",
+        face="v2",
+    ),
+    Route(
+        method="GET",
+        template="/v2/models/{model}",
+        handler="v2_model",
+        summary="Inputs and outputs of a model.",
+        answer="ModelMetadata",
+        face="v2",
+    ),
+    Route(
+        method="GET",
+        template="/v2/models/{model}/versions/{version}",
+        handler="v2_model",
+        summary="Inputs and outputs of one version.",
+        answer="ModelMetadata",
+        face="v2",
+    ),
+    Route(
+        method="GET",
+        template="/v2/models/{model}/ready",
+        handler="v2_model_ready",
+        summary="The model can answer; 503 when it cannot.",
+        answer="ModelReady",
+        face="v2",
+    ),
+    Route(
+        method="GET",
+        template="/v2/models/{model}/versions/{version}/ready",
+        handler="v2_model_ready",
+        summary="The version can answer; 503 when it cannot.",
+        answer="ModelReady",
+        face="v2",
+    ),
+    Route(
+        method="GET",
+        template="/v2/models/{model}/config",
+        handler="v2_config",
+        summary="The model's configuration, as Triton has it.",
+        answer="Object",
+        face="v2",
+    ),
+    Route(
+        method="GET",
+        template="/v2/models/{model}/versions/{version}/config",
+        handler="v2_config",
+        summary="The version's configuration, as Triton has it.",
+        answer="Object",
+        face="v2",
+    ),
+    Route(
+        method="GET",
+        template="/v2/models/{model}/stats",
+        handler="v2_statistics",
+        summary="Counts and times of a model's live versions.",
+        answer="Statistics",
+        face="v2",
+    ),
+    Route(
+        method="GET",
+        template="/v2/models/{model}/versions/{version}/stats",
+        handler="v2_statistics",
+        summary="Counts and times of one version.",
+        answer="Statistics",
+        face="v2",
+    ),
+    Route(
+        method="POST",
+        template="/v2/repository/index",
+        handler="v2_index",
+        summary="The versions that lie on this machine, and their state.",
+        answer="RepositoryIndex",
+        face="v2",
+    ),
+    Route(
+        method="POST",
+        template="/v2/repository/models/{model}/load",
+        handler="v2_load",
+        summary="Warms what lies on this machine; needs `repository_control`.",
+        answer="Empty",
+        face="v2",
+    ),
+    Route(
+        method="POST",
+        template="/v2/repository/models/{model}/unload",
+        handler="v2_unload",
+        summary="Refuses to unload what is in use; needs `repository_control`.",
+        answer="Empty",
+        face="v2",
+    ),
+    Route(
+        method="POST",
+        template="/v1/models/{model}:predict",
+        handler="tf_predict",
+        summary="Predictions, as TensorFlow Serving takes and answers them.",
+        request="TensorFlowRequest",
+        answer="TensorFlowAnswer",
+        face="tensorflow",
+    ),
+    Route(
+        method="POST",
+        template="/v1/models/{model}/versions/{version}:predict",
+        handler="tf_predict",
+        summary="The same from one version.",
+        request="TensorFlowRequest",
+        answer="TensorFlowAnswer",
+        face="tensorflow",
+    ),
+    Route(
+        method="POST",
+        template="/invocations",
+        handler="invocations",
+        summary="Predictions of the default model, as MLflow and SageMaker take them: JSON or CSV.",
+        request="InvocationRequest",
+        answer="Invocation",
+        default_model=True,
+        face="sagemaker",
+    ),
+    Route(
+        method="GET",
+        template="/ping",
+        handler="ping",
+        summary="The default model can answer; 503 when it cannot.",
+        answer="Ready",
+        default_model=True,
+        face="sagemaker",
+    ),
 )
 
 Match = tuple[Route, str, str]
@@ -175,7 +352,8 @@ class Router:
             if route.method == method or (method == "HEAD" and route.method == "GET"):
                 model = self._default_model if route.default_model else names.get("{model}", "")
                 return route, model, names.get("{version}", "")
-            allowed.append(route.method)
+            if route.method not in allowed:
+                allowed.append(route.method)
         if allowed:
             raise MethodNotAllowed(
                 f"{path} does not take {method}.", remedy=f"Use {' or '.join(allowed)}.", allowed=allowed
@@ -189,9 +367,11 @@ def _fit(template: list[str], parts: list[str]) -> dict[str, str] | None:
     names = {}
     for wanted, given in zip(template, parts, strict=True):
         if wanted.startswith("{"):
-            if not given:
+            name, _, suffix = wanted.partition("}")
+            value = given.removesuffix(suffix)
+            if not value or not given.endswith(suffix):
                 return None
-            names[wanted] = given
+            names[name + "}"] = value
         elif wanted != given:
             return None
     return names

@@ -15,6 +15,7 @@ STATUS_OF: dict[type[e.FairleadError], int] = {
     e.PayloadTooLarge: 413,
     e.RouteNotFound: 404,
     e.MethodNotAllowed: 405,
+    e.NotSupported: 501,
     e.InvalidName: 400,
     e.ModelNotFound: 404,
     e.VersionNotFound: 404,

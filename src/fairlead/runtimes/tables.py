@@ -44,22 +44,29 @@ class TableBinding:
 
     # --- what was sent --------------------------------------------------------------------------------------
 
-    def bind(self, tensors: Mapping[str, Array], also_known: frozenset[str] = frozenset()) -> Table:
+    def bind(
+        self, tensors: Mapping[str, Array], also_known: frozenset[str] = frozenset(), *, typed: bool = True
+    ) -> Table:
         """The rows that were sent; names in `also_known` belong to other live versions and are dropped.
+
+        Unless `typed`, a tensor of the model's may have any type: the contract says what fits.
 
         Raises `MalformedRequest` for a name that is none of the model's, a wrong datatype or a wrong shape.
         """
         matrix = self._spec.inputs[0].name if self._spec.binding == "matrix" else None
         if matrix is not None and matrix in tensors and (self._listed or matrix not in self._fields):
             self._refuse_unknown(tensors, {matrix}, also_known)
-            return self._of_matrix(self._inputs[matrix], tensors[matrix])
+            return self._of_matrix(self._inputs[matrix], tensors[matrix], typed)
         self._refuse_unknown(tensors, set(self._fields), also_known)
         rows = _rows(tensors)
-        columns = [self._column(field, tensors.get(field.name), rows) for field in self._contract.inputs]
+        columns = [
+            self._column(field, tensors.get(field.name), rows, typed) for field in self._contract.inputs
+        ]
         return Table(rows, columns=columns)
 
-    def _of_matrix(self, tensor: Tensor, array: Array) -> Table:
-        _require_dtype(tensor, array)
+    def _of_matrix(self, tensor: Tensor, array: Array, typed: bool) -> Table:
+        if typed:
+            _require_dtype(tensor, array)
         width = tensor.shape[1] if len(tensor.shape) == 2 else 1
         if array.ndim == 1 and width == 1:
             array = array.reshape(-1, 1)
@@ -71,15 +78,15 @@ class TableBinding:
             return Table(len(array), columns=[array])
         if array.shape[1] != len(self._fields):
             raise _wrong_shape(tensor.name, array, f"[rows, {len(self._fields)}]")
-        if not self._split:
+        if not self._split and array.dtype.kind in "iuf":
             return Table(len(array), matrix=array)
         columns = [_as_bool(f, array[:, i]) for i, f in enumerate(self._contract.inputs)]
         return Table(len(array), columns=columns)
 
-    def _column(self, field: Field, array: Array | None, rows: int) -> Array | None:
+    def _column(self, field: Field, array: Array | None, rows: int, typed: bool) -> Array | None:
         if array is None:
             return None
-        if field.name in self._inputs and self._spec.binding == "columns":
+        if typed and field.name in self._inputs and self._spec.binding == "columns":
             _require_dtype(self._inputs[field.name], array)
         if field.shape:
             array = array.reshape(-1, 1) if array.ndim == 1 and array.dtype != object else array

@@ -56,7 +56,7 @@ class Bounds:
 class _Rows(Ticket):
     """Rows under way, and who waits for them."""
 
-    __slots__ = ("bytes", "callers", "future", "posted", "values")
+    __slots__ = ("bytes", "callers", "future", "values")
 
     def __init__(self, batcher: Batcher, values: Sequence[Row], deadline: float, priority: int) -> None:
         super().__init__(batcher, len(values), deadline, priority)
@@ -64,7 +64,6 @@ class _Rows(Ticket):
         self.future: asyncio.Future[list[Answered]] = asyncio.get_running_loop().create_future()
         self.callers = 0
         self.bytes = 0
-        self.posted = False
 
 
 class Batcher:
@@ -162,6 +161,8 @@ class Batcher:
         if self._rows and self._bytes > bounds.max_bytes:
             raise Overloaded(f"{self._bytes} bytes wait for the model already.", remedy="Try again later.")
         now = time.monotonic()
+        if deadline <= now:
+            raise DeadlineExceeded("The request's deadline has passed.", remedy="Allow more time.")
         wait = self.expected_wait(count, now)
         if wait > _MARGIN * (deadline - now):
             raise Overloaded(
@@ -203,11 +204,8 @@ class Batcher:
                 self._abandon(ticket)
 
     def _abandon(self, ticket: _Rows) -> None:
-        """Nobody waits for it any more: it leaves the queue, here or in the worker."""
-        if ticket.posted:
-            self._engine.cancel([ticket])
-        elif ticket in self._pending:
-            self._pending.remove(ticket)
+        """Nobody waits for it any more: it leaves the worker's queue."""
+        self._engine.cancel([ticket])
         self._left(ticket)
         ticket.future.cancel()
 
@@ -218,13 +216,11 @@ class Batcher:
     # --- to the engine and back -----------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        tickets, self._pending = self._pending, []
+        tickets, self._pending = [ticket for ticket in self._pending if not ticket.future.done()], []
         if tickets:
             self._post(tickets)
 
     def _post(self, tickets: list[_Rows]) -> None:
-        for ticket in tickets:
-            ticket.posted = True
         try:
             feed = self._binding.encode([row for ticket in tickets for row in ticket.values])
             size = self._engine.post(feed, tickets)

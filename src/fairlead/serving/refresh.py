@@ -110,6 +110,10 @@ class Refresher:
                 self._reports.pop(name, None)
         self._write_report()
 
+    async def warm(self, spec: VersionSpec) -> None:
+        """Loads and warms a version whose files lie here; raises what loading raises."""
+        await self._load(spec)
+
     async def close(self, *, draining: bool) -> None:
         """Reports the end and stops the engines."""
         for task in list(self._following.values()):

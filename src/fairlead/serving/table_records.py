@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -27,13 +27,16 @@ _FRAME_ROWS = 65_536
 class TableAsk:
     """Rows that somebody wants predictions for, as one array per input; the first axis is the row.
 
+    `outputs` names the output tensors that are wanted, none for all. `typed` says that the arrays have the
+    types that their caller chose; plain JSON numbers have none, and become what the model takes.
     `deadline` is on the monotonic clock, in seconds; `priority` 1 goes first, 0 is the usual. The rest is
     filled in on the way from request to answer and record.
     """
 
     __slots__ = (
-        "answers", "arm", "assigned", "checked", "deadline", "error", "milliseconds", "pin", "prediction_id",
-        "priority", "received", "request_id", "rows", "tensors", "trace_id", "unit", "unit_kind", "use_case",
+        "answers", "arm", "assigned", "checked", "deadline", "error", "milliseconds", "outputs", "pin",
+        "prediction_id", "priority", "received", "request_id", "rows", "tensors", "trace_id", "typed", "unit",
+        "unit_kind", "use_case",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +44,8 @@ class TableAsk:
         tensors: Mapping[str, Array],
         *,
         received: float,
+        outputs: Sequence[str] = (),
+        typed: bool = True,
         request_id: str | None = None,
         unit: str | None = None,
         pin: str | None = None,
@@ -50,6 +55,8 @@ class TableAsk:
         priority: int = 0,
     ) -> None:
         self.tensors = tensors
+        self.outputs = outputs
+        self.typed = typed
         self.received = received
         self.prediction_id = new_prediction_id()
         self.request_id = request_id or id_text(self.prediction_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +63,8 @@ async def infer_table(plane: DataPlane, model: LiveModel, ask: TableAsk) -> Tabl
             arm = model.pinned(ask.pin)
         ask.arm = arm
         binding = binding_of(arm)
-        table = binding.bind(ask.tensors, arm.compiled.also_known)
+        _require_outputs(ask.outputs, arm.version.binding.wanted)
+        table = binding.bind(ask.tensors, arm.compiled.also_known, typed=ask.typed)
         ask.rows = table.rows
         checked = ask.checked = binding.check(table)
         outputs = await _run(arm, binding, checked, ask)
@@ -110,6 +112,14 @@ async def _run(arm: LiveArm, binding: TableBinding, checked: Checked, ask: Table
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
     except (KeyError, ValueError) as error:
         raise RuntimeFailed("The model answered other shapes for some rows than for others.") from error
+
+
+def _require_outputs(wanted: Sequence[str], known: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in known:
+            raise MalformedRequest(
+                f"The model has no output {name[:100]!r}.", remedy=f"It has {', '.join(known)}."
+            )
 
 
 def _seconds_left(arm: LiveArm, ask: TableAsk) -> float:
