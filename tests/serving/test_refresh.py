@@ -7,6 +7,8 @@ import pytest
 
 from fairlead.errors import NotReady
 from fairlead.registry.versions import ModelSettings
+from fairlead.runtimes.machine import cpu_name
+from fairlead.runtimes.placement import note
 from fairlead.serving import loading
 from fairlead.serving.folder import DataFolder, FolderWatch, ModelPlans, Override, ServingPlan
 from fairlead.serving.refresh import require_ready
@@ -123,6 +125,32 @@ def test_new_settings_take_hold_without_a_new_generation(gateway, onnx):
     gateway.follow()
     assert gateway.plane.model("iris").arms[0].cache_seconds == 7
     assert gateway.report().active == 1
+
+
+def test_a_change_of_bounds_wraps_the_loaded_model_anew_and_loads_nothing(gateway, onnx, monkeypatch):
+    loads = []
+    load = loading.load_inline
+    monkeypatch.setattr(loading, "load_inline", lambda *given: loads.append(given) or load(*given))
+    one = lay_version(gateway.folder, "v1", onnx[0])
+    lay_plan(gateway.folder, plan_of(STABLE), one)
+    gateway.follow()
+    engine = gateway.plane.model("iris").arms[0].version.engine
+    settings = ModelSettings(timeout_ms=1, max_queue_rows=3, latency_target_ms=5, memory_limit_mb=99)
+    lay_plan(gateway.folder, plan_of(STABLE), msgspec.structs.replace(one, settings=settings))
+    gateway.follow()
+    version = gateway.plane.model("iris").arms[0].version
+    assert version.spec.settings.max_queue_rows == 3
+    assert version.engine is engine
+    assert len(loads) == 1
+
+
+def test_without_a_model_host_even_a_heavy_version_is_served_by_the_gateway_itself(gateway, onnx):
+    one = lay_version(gateway.folder, "v1", onnx[0])
+    found = {"run_microseconds": 1e6, "memory_bytes": 1, "library": f"onnxruntime 1 {cpu_name()}"}
+    assert note(gateway.folder.measured, one.manifest.digest, found) is not None
+    lay_plan(gateway.folder, plan_of(STABLE), one)
+    gateway.follow()
+    assert gateway.plane.model("iris").arms[0].version.engine.inline
 
 
 def test_a_model_that_takes_long_to_load_delays_no_other(gateway, onnx, monkeypatch):

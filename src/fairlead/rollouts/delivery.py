@@ -20,6 +20,7 @@ from fairlead.registry.versions import VersionSpec
 from fairlead.rollouts.files import VersionFiles
 from fairlead.routing import plans
 from fairlead.routing.plan import Plan
+from fairlead.runtimes.placement import note, recall
 from fairlead.serving.folder import DataFolder, ModelPlans, ServingPlan
 from fairlead.settings import Settings
 from fairlead.stores.tables import settings_events
@@ -60,6 +61,7 @@ class Delivery:
         self._written: dict[str, ModelPlans] = {}
         self._specs: dict[tuple[str, str], VersionSpec] = {}
         self._incomplete: set[str] = set()
+        self._noted: set[str] = set()
         self._next_look = 0.0
 
     @property
@@ -132,6 +134,8 @@ class Delivery:
             return None
         kept = tuple(name for name in keep if name not in arms and self._is_here(plan.model, name))
         specs |= {name: self._spec(plan.model, name) for name in kept}
+        for spec in specs.values():
+            self._note_cost(spec)
         return ServingPlan(plan=plan, versions=specs, keep=kept)
 
     def _is_here(self, model: str, version: str) -> bool:
@@ -143,6 +147,17 @@ class Delivery:
         except (FairleadError, OSError) as error:
             logger.warning("rollback target %s of %s cannot be kept: %s", version, model, error)
         return False
+
+    def _note_cost(self, spec: VersionSpec) -> None:
+        """Puts down what registration measured, if that was on this kind of processor: then no gateway has to
+        ask the model host to measure it again."""
+        if spec.runtime.kind != "onnx" or spec.manifest.digest in self._noted:
+            return
+        self._noted.add(spec.manifest.digest)
+        if recall(self._folder.measured, spec.manifest.digest) is None:
+            probe = self._registry.version(spec.model, spec.version).probe
+            if probe is not None:
+                note(self._folder.measured, spec.manifest.digest, probe)
 
     def _spec(self, model: str, version: str) -> VersionSpec:
         found = self._specs.get((model, version))

@@ -2,7 +2,8 @@
 worker that all gateways of the machine share.
 
 A measurement is made once per machine and set of files, by the probe's process, and lies in
-`run/measured/<digest>.json`: nobody has to load a heavy model to learn that it is heavy.
+`run/measured/<digest>.json`: no gateway has to load a heavy model to learn that it is heavy. The agent puts
+down what registration measured on the same kind of processor; what is missing the model host measures.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ __all__ = [
     "MeasureTask",
     "Measured",
     "is_heavy",
+    "measure",
     "measure_task",
+    "note",
     "recall",
 ]
 
