@@ -16,6 +16,7 @@ from fairlead.errors import (
     MalformedRequest,
     ModelNotFound,
     NotReady,
+    Overloaded,
     RuntimeFailed,
     VersionNotFound,
 )
@@ -26,7 +27,7 @@ from fairlead.gateway.routes import Match, Router
 from fairlead.gateway.statuses import problem, status_of
 from fairlead.predictions.outcomes import parse_outcomes
 from fairlead.serving.asks import Ask, BatchAsk
-from fairlead.serving.dataplane import DataPlane
+from fairlead.serving.dataplane import FULL, DataPlane
 from fairlead.serving.envelope import encode
 from fairlead.serving.folder import DataFolder
 from fairlead.serving.live import LiveArm, LiveModel
@@ -42,6 +43,8 @@ _LONGEST_ID = 128
 _RETRY = b"retry-after: 1\r\n"
 _PROBLEM = b"application/problem+json"
 _LIVE_SECONDS = 5.0
+_FULL = Overloaded(FULL, remedy="Try again later, or add gateway workers.")
+_FULL_BODY = encode(problem(_FULL))
 _LONGEST_TIMEOUT_MS = 86_400_000.0
 
 
@@ -103,6 +106,12 @@ class RestApp:
             headers += b"allow: %b\r\n" % ", ".join(error.details.get("allowed", ())).encode()
         return response(status, encode(problem(error, request_id)), headers, _PROBLEM)
 
+    def _full(self, request: Request) -> bytes:
+        """The refusal of a full gateway. It is given often and must cost little."""
+        if b"x-request-id" in request.headers:
+            return self.refuse(_FULL, request)
+        return response(503, _FULL_BODY, _RETRY, _PROBLEM)
+
     # --- predictions ----------------------------------------------------------------------------------------
 
     async def _predict(self, request: Request, match: Match) -> bytes:
@@ -110,7 +119,8 @@ class RestApp:
         get = request.headers.get
         timeout = get(b"x-timeout-ms")
         deadline = None if timeout is None else _deadline(request.received, timeout)
-        self._plane.admit(model, request.received, deadline)
+        if not self._plane.has_room(model, request.received, deadline):
+            return self._full(request)
         trace = get(b"traceparent")
         ask = Ask.of(
             model.reader.read(request.body),

@@ -33,16 +33,18 @@ from fairlead.serving.recording import record_frame
 from fairlead.serving.shared import SharedCache
 from fairlead.serving.turns import Turns
 
-__all__ = ["DataPlane"]
+__all__ = ["FULL", "DataPlane"]
 
 logger = logging.getLogger(__name__)
+
+FULL = "The gateway is full: the answer would come too late."
 
 
 class DataPlane:
     """Answers predictions from the models it holds. One per gateway worker, used from its loop alone.
 
-    `shared`, where there is one, is asked after `cache`. What a turn of the loop brings later than
-    `max_turn` seconds after its first request is shed.
+    `shared`, where there is one, is asked after `cache`. A turn of the loop takes on no more than what
+    `max_turn` seconds allow.
     """
 
     def __init__(
@@ -78,22 +80,25 @@ class DataPlane:
     def admit(self, model: LiveModel, received: float, deadline: float | None) -> None:
         """Raises `Overloaded` when this gateway cannot answer one more request in time.
 
-        A request has waited unread for at most as long as the last turn took, and will wait for the end of
-        this one. To be asked before anything is spent on the request.
+        To be asked before anything is spent on the request.
+        """
+        if not self.has_room(model, received, deadline):
+            raise Overloaded(FULL, remedy="Try again later, or add gateway workers.")
+
+    def has_room(self, model: LiveModel, received: float, deadline: float | None) -> bool:
+        """Whether one more request, read at `received`, can be answered in time; counts it as shed if not.
+
+        A turn reads for so long that it is over after `max_turn` seconds. A request may have lain unread for
+        as long as the turn before took, and waits for the end of this one.
         """
         turns = self.turns
-        began = turns.began
-        if began and received - began > self._max_turn:
-            waits = received - began
-        elif deadline is not None and received + 2 * turns.lasted > deadline:
-            waits = 2 * turns.lasted
-        else:
-            return
+        takes = turns.takes(received)
+        if takes <= self._max_turn and (
+            deadline is None or received + turns.waited(received) + takes <= deadline
+        ):
+            return True
         model.arms[0].counters.add("shed")
-        raise Overloaded(
-            f"The gateway is full: a request would wait about {waits * 1000:.0f} ms.",
-            remedy="Try again later, or add gateway workers.",
-        )
+        return False
 
     async def infer(self, model: LiveModel, ask: Ask) -> tuple[Envelope, LiveArm]:
         """One prediction and the arm that gave it; it is in the log before this returns.

@@ -21,6 +21,10 @@ __all__ = ["Sink", "Turns"]
 
 _Walk = Coroutine[Any, Any, bytes]
 
+_TELLING_SECONDS = 0.001
+"""A turn that read for less says little about how much longer answering takes than reading."""
+_ADAPTION = 0.2
+
 
 class Sink(Protocol):
     """Where the answer of a walk goes."""
@@ -60,7 +64,9 @@ class Turns:
     `written`; neither may raise.
     """
 
-    __slots__ = ("_run", "_write", "began", "lasted", "ran", "stepping", "written")
+    __slots__ = (
+        "_began_before", "_ended", "_ratio", "_run", "_write", "began", "ran", "stepping", "written"
+    )  # fmt: skip
 
     def __init__(self, run: Callable[[], None], write: Callable[[], None]) -> None:
         self.ran = _Gate(self)
@@ -68,8 +74,8 @@ class Turns:
         self.stepping = False
         self.began = 0.0
         """When the first walk of this turn came to a gate (`time.perf_counter`); 0 while none has."""
-        self.lasted = 0.0
-        """Seconds from there to the end of the turn, of the last turn that had such walks."""
+        self._began_before = self._ended = 0.0
+        self._ratio = 1.0
         self._run = run
         self._write = write
 
@@ -90,6 +96,20 @@ class Turns:
         else:
             _become_task(walk, waits_for, sink)
 
+    def waited(self, now: float) -> float:
+        """For how many seconds a request that is read now may have lain unread.
+
+        That is since the turn before began, when this one followed it at once.
+        """
+        since = self.began or now
+        if since - self._ended < self._ended - self._began_before:
+            return since - self._began_before
+        return 0.0
+
+    def takes(self, now: float) -> float:
+        """How many seconds this turn will have taken when its answers leave, if nothing more is read."""
+        return (now - self.began) * (1.0 + self._ratio) if self.began else 0.0
+
     def schedule(self) -> None:
         """Has the gates opened once this turn's sockets have been looked at."""
         if not self.began:
@@ -98,6 +118,7 @@ class Turns:
 
     def _open(self) -> None:
         began, self.began = self.began, 0.0
+        opened = time.perf_counter()
         gate = self.ran
         if gate.waiting:
             self._run()
@@ -106,7 +127,10 @@ class Turns:
         if gate.waiting:
             self._write()
             self._go_on(gate)
-        self.lasted = time.perf_counter() - began
+        ended = time.perf_counter()
+        if opened - began > _TELLING_SECONDS:
+            self._ratio += _ADAPTION * ((ended - opened) / (opened - began) - self._ratio)
+        self._began_before, self._ended = began, ended
 
     def _go_on(self, gate: _Gate) -> None:
         waiting, gate.waiting = gate.waiting, []
