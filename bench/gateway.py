@@ -140,7 +140,7 @@ def measure(folder: DataFolder, script: Path, connections: int, seconds: int) ->
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     port = listener.getsockname()[1]
     # A cache that holds nothing but what it was asked just now: distinct inputs are misses.
-    settings = Settings(data=str(folder.root), cache_max_bytes=2**20, log_level="warning")
+    settings = Settings(data=str(folder.root), grpc_port=0, cache_max_bytes=2**20, log_level="warning")
     command = [sys.executable, "-m", "fairlead.process", "gateway", "0", str(listener.fileno())]
     gateway = subprocess.Popen(
         ["taskset", "-c", str(cores[0]), *command],

@@ -41,7 +41,8 @@ class Servers:
         ]  # fmt: skip
         self.workers = workers
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FAIRLEAD_")}
-        self.environment = clean | {"FAIRLEAD_LOG_FORMAT": "text"} | environment
+        own = {"FAIRLEAD_LOG_FORMAT": "text", "FAIRLEAD_GRPC_PORT": "0"}
+        self.environment = clean | own | environment
         self.log = folder.parent / f"{folder.name}.log"
 
     def __enter__(self) -> Servers:

@@ -20,7 +20,7 @@ def test_a_port_that_somebody_has_is_named_before_anything_starts(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(PortInUse, match=str(port)) as caught:
-            Supervisor(Settings(data=str(tmp_path), port=port))
+            Supervisor(Settings(data=str(tmp_path), grpc_port=0, port=port))
     assert "--port" in str(caught.value)
 
 
@@ -35,15 +35,15 @@ def test_a_port_shared_by_another_fairleads_workers_counts_as_taken():
 
 def test_an_address_that_is_not_ours_is_refused_in_words(tmp_path):
     with pytest.raises(PortInUse, match=r"203\.0\.113\.1"):
-        Supervisor(Settings(data=str(tmp_path), host="203.0.113.1", port=0))
+        Supervisor(Settings(data=str(tmp_path), grpc_port=0, host="203.0.113.1", port=0))
 
 
 def test_two_fairleads_never_share_a_data_folder(tmp_path):
-    first = Supervisor(Settings(data=str(tmp_path), port=0), roles=("gateway",))
+    first = Supervisor(Settings(data=str(tmp_path), grpc_port=0, port=0), roles=("gateway",))
     with pytest.raises(DataFolderInUse, match="--data"):
-        Supervisor(Settings(data=str(tmp_path), port=0), roles=("gateway",))
+        Supervisor(Settings(data=str(tmp_path), grpc_port=0, port=0), roles=("gateway",))
     first.stop()
-    Supervisor(Settings(data=str(tmp_path), port=0), roles=("gateway",)).stop()
+    Supervisor(Settings(data=str(tmp_path), grpc_port=0, port=0), roles=("gateway",)).stop()
 
 
 def test_a_child_that_dies_young_waits_longer_each_time_and_a_steady_one_not_at_all():
@@ -80,7 +80,7 @@ def test_children_never_outlive_a_supervisor_that_was_killed(tmp_path: Path):
         "import sys\n"
         "from fairlead.settings import Settings\n"
         "from fairlead.supervise import Supervisor\n"
-        "Supervisor(Settings(data=sys.argv[1], port=0, workers=2), roles=('gateway',)).run()\n"
+        "Supervisor(Settings(data=sys.argv[1], grpc_port=0, port=0, workers=2), roles=('gateway',)).run()\n"
     )
     supervisor = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "data")])
     reports = tmp_path / "data" / "run" / "gateways"
@@ -100,7 +100,7 @@ def running(pid: int) -> bool:
 
 
 def test_a_supervisor_told_to_stop_stops_its_children_in_order(tmp_path: Path):
-    supervisor = Supervisor(Settings(data=str(tmp_path), port=0, workers=1), roles=("gateway",))
+    supervisor = Supervisor(Settings(data=str(tmp_path), grpc_port=0, port=0, workers=1), roles=("gateway",))
     ready = threading.Event()
     pids: list[int] = []
 

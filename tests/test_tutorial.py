@@ -33,6 +33,7 @@ def test_the_tutorial_takes_a_newcomer_to_a_canary_in_under_five_minutes(tmp_pat
         "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
         "FAIRLEAD_URL": f"http://localhost:{port}",
         "FAIRLEAD_ADMIN_URL": f"http://localhost:{admin_port}",
+        "FAIRLEAD_GRPC_PORT": "0",
         "COLUMNS": "120",
     }
     script = ["set -euo pipefail", "trap 'kill %1; wait' EXIT"]

@@ -53,6 +53,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     host: Annotated[str, Meta(description="Address that the gateways listen on.")] = "127.0.0.1"
     port: Annotated[_Port, Meta(description="Port of the data plane.")] = 8000
+    grpc_port: Annotated[
+        _Port, Meta(description="Port of the gateways' gRPC, on the data plane's address; 0 switches it off.")
+    ] = 8001
     admin_host: Annotated[str, Meta(description="Address that control listens on.")] = "127.0.0.1"
     admin_port: Annotated[_Port, Meta(description="Port of the admin API.")] = 8080
     workers: Annotated[int, Meta(ge=0, description="Gateway workers; 0 is one per core.")] = 0

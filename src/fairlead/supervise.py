@@ -87,9 +87,11 @@ class Supervisor:
         self.folder = DataFolder(settings.folder).make()
         self._locks = _locks(self.folder, roles)
         self._listeners: list[socket.socket] = []
+        self._reserved: socket.socket | None = None
         self._host: socket.socket | None = None
         self.children: list[Child] = []
         if "gateway" in roles:
+            self._reserved = _reserve(settings)
             self._listeners = _listen(settings)
             # Gateways need somebody who keeps the workers that they share.
             self._host = listening(self.folder.models_socket)
@@ -152,8 +154,9 @@ class Supervisor:
             [child for child in self.children if child.name == "ingest"],
         ):
             _stop(wave, self.settings.drain_seconds + 5.0)
-        for listener in [*self._listeners, *([self._host] if self._host is not None else [])]:
-            listener.close()
+        for listener in (*self._listeners, self._host, self._reserved):
+            if listener is not None:
+                listener.close()
         self._locks.close()
 
     def _replace_the_dead(self) -> None:
@@ -230,6 +233,23 @@ def _listen(settings: Settings) -> list[socket.socket]:
     for listener in listeners:
         listener.listen(2048)
     return listeners
+
+
+def _reserve(settings: Settings) -> socket.socket | None:
+    """Holds the gRPC port for the gateways, which share it, so that nobody else takes it meanwhile.
+
+    The socket does not listen, so that no call ever comes to it.
+    """
+    if not settings.grpc_port:
+        return None
+    require_free_port(settings.host, settings.grpc_port, "grpc_port")
+    holder = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        holder.bind((settings.host, settings.grpc_port))
+    except OSError as error:
+        raise _port_error(error, settings.host, settings.grpc_port, "grpc_port") from error
+    return holder
 
 
 def _port_error(error: OSError, host: str, port: int, setting: str) -> FairleadError:

@@ -507,11 +507,11 @@ def started(servers: Servers, *arguments: str) -> Iterator[subprocess.Popen[str]
             assert process.wait(30) == 0
 
 
-@pytest.mark.parametrize("flag", ["--port", "--admin-port"])
+@pytest.mark.parametrize("flag", ["--port", "--grpc-port", "--admin-port"])
 def test_a_port_in_use_is_named_with_the_flag_that_helps(tmp_path: Path, servers: Servers, flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
-        free = {"--port": "0", "--admin-port": "0"}
+        free = {"--port": "0", "--grpc-port": "0", "--admin-port": "0"}
         ports = [word for pair in {**free, flag: port}.items() for word in pair]
         done = servers.cli("up", "--data", str(tmp_path / "data"), *ports, check=False)
     assert done.returncode == 1

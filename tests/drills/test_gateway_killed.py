@@ -22,7 +22,7 @@ SUPERVISE = """
 import sys
 from fairlead.settings import Settings
 from fairlead.supervise import Supervisor
-settings = Settings(data=sys.argv[1], port=0, workers=2, log_format="json")
+settings = Settings(data=sys.argv[1], grpc_port=0, port=0, workers=2, log_format="json")
 supervisor = Supervisor(settings, roles=("gateway",))
 print(supervisor.port, flush=True)
 supervisor.run()

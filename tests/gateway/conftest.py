@@ -28,6 +28,7 @@ class GatewayProcess:
         self.folder = folder
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port = self._listener.getsockname()[1]
+        settings = {"grpc_port": 0, **settings}
         self.settings = Settings(data=str(folder.root), log_format="json", **settings)
         self.process = self.start()
 

@@ -24,6 +24,9 @@ _OPTIONS = {
     "data": click.option("--data", metavar="DIR", help="Folder that holds all state of this machine."),
     "host": click.option("--host", metavar="H", help="Address that the gateways listen on."),
     "port": click.option("--port", type=int, metavar="P", help="Port of the data plane."),
+    "grpc_port": click.option(
+        "--grpc-port", type=int, metavar="P", help="Port of the data plane's gRPC; 0 switches it off."
+    ),
     "admin_port": click.option("--admin-port", type=int, metavar="P", help="Port of the admin API."),
     "workers": click.option("--workers", type=int, metavar="N", help="Gateway workers; 0 is one per core."),
     "trust_pickle": click.option(
@@ -46,7 +49,7 @@ def _settings_options(*names: str) -> Callable[[F], F]:
 
 
 @click.command(cls=Command)
-@_settings_options("data", "host", "port", "admin_port", "workers", "trust_pickle", "default_model")
+@_settings_options("data", "host", "port", "grpc_port", "admin_port", "workers", "trust_pickle", "default_model")
 @click.pass_obj
 def up(shell: Shell, /, **flags: Any) -> None:
     """Run everything on this machine until Ctrl-C.
@@ -58,7 +61,7 @@ def up(shell: Shell, /, **flags: Any) -> None:
 
 
 @click.command(cls=Command)
-@_settings_options("data", "host", "port", "workers", "trust_pickle", "default_model")
+@_settings_options("data", "host", "port", "grpc_port", "workers", "trust_pickle", "default_model")
 @click.pass_obj
 def gateway(shell: Shell, /, **flags: Any) -> None:
     """Run the gateways and their agent alone, for a cluster.

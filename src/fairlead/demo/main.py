@@ -76,7 +76,7 @@ def _start(folder: Path, port: int, admin_port: int) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FAIRLEAD_")}
     command = [
         sys.executable, "-m", "fairlead", "up", "--data", str(folder), "--port", str(port),
-        "--admin-port", str(admin_port), "--workers", "2",
+        "--admin-port", str(admin_port), "--grpc-port", str(_free_port(8001)), "--workers", "2",
     ]  # fmt: skip
     with (folder / "server.log").open("wb") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log, process_group=0)

@@ -7,9 +7,11 @@ import contextlib
 import logging
 import signal
 import socket
+from typing import TYPE_CHECKING
 
 import uvloop
 
+from fairlead.errors import MissingExtra
 from fairlead.gateway.faces import Faces
 from fairlead.gateway.inference.repository import Repository
 from fairlead.gateway.names import gateway_name
@@ -25,6 +27,9 @@ from fairlead.serving.shared import open_shared
 from fairlead.settings import Settings
 from fairlead.telemetry.counters import ArmKey, CounterBlock
 
+if TYPE_CHECKING:
+    from fairlead.gateway.inference.grpc_server import GrpcServer
+
 __all__ = ["run_gateway"]
 
 logger = logging.getLogger(__name__)
@@ -36,6 +41,28 @@ _BACKLOG_SECONDS = 0.1
 def run_gateway(settings: Settings, slot: int, listener: socket.socket) -> None:
     """Serves on an inherited listening socket until SIGTERM or SIGINT, then drains and returns."""
     uvloop.run(_serve(settings, slot, listener))
+
+
+async def _serve_grpc(
+    settings: Settings, host: str, plane: DataPlane, folder: DataFolder, faces: Faces
+) -> GrpcServer:
+    try:
+        from fairlead.gateway.inference.grpc_server import GrpcServer  # takes time and memory
+    except ImportError as error:
+        raise MissingExtra(
+            f"gRPC needs a library that is not installed: {error.name}.",
+            remedy="Install grpcio and protobuf, or set grpc_port = 0.",
+        ) from error
+    server = GrpcServer(
+        plane,
+        folder,
+        faces,
+        body_bytes=settings.max_body_bytes,
+        header_bytes=settings.max_header_bytes,
+        calls=settings.max_connections,
+    )
+    await server.start(host, settings.grpc_port)
+    return server
 
 
 async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None:
@@ -76,6 +103,7 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
     # who come meanwhile.
     await refresher.refresh()
     listening = await loop.create_server(server, sock=listener, backlog=2048)
+    calls = await _serve_grpc(settings, host, plane, folder, faces) if settings.grpc_port else None
     following = [loop.create_task(refresher.run()), loop.create_task(server.sweep())]
     logger.info("gateway %s serves %d models on %s:%d", name, len(plane.models), host, port)
 
@@ -87,7 +115,9 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+    ending = asyncio.gather(*([] if calls is None else [calls.stop(settings.drain_seconds)]))
     cut = await server.drain(settings.drain_seconds)
+    await ending
     await refresher.close(draining=True)
     if plane.shared is not None:
         await plane.shared.close()

@@ -1,0 +1,70 @@
+"""What passes between the connections and the routes: a whole request, and the bytes of an answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any
+
+from fairlead.errors import FairleadError
+
+__all__ = ["Handler", "Refusal", "Request", "response"]
+
+_STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+
+
+class Request:
+    """A whole request: header names in lower case, the body in one piece.
+
+    `received` (`time.perf_counter`) is when its last byte arrived, or later, when a caller who sent many
+    requests at once had to take answers first.
+    """
+
+    __slots__ = ("body", "headers", "method", "path", "received")
+
+    def __init__(self, method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
+        self.method = method
+        self.path = path
+        self.headers = headers
+        self.body = body
+        self.received = time.perf_counter()
+
+    def header(self, name: bytes) -> str | None:
+        """A header's value, None when it is absent or empty. One that was sent twice is joined by a comma."""
+        value = self.headers.get(name)
+        return value.decode("latin-1") if value else None
+
+
+Handler = Callable[[Request], Coroutine[Any, Any, bytes]]
+Refusal = Callable[[FairleadError], bytes]
+
+
+class _Date:
+    """The Date header, made once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._line = b""
+
+    def __call__(self) -> bytes:
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._line = f"date: {formatdate(now, usegmt=True)}\r\n".encode()
+        return self._line
+
+
+_date = _Date()
+
+
+def response(
+    status: int, body: bytes, headers: bytes = b"", content_type: bytes = b"application/json"
+) -> bytes:
+    """The bytes of a response; `headers` are whole lines that end in CRLF."""
+    return b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
+        _STATUS_LINES[status], _date(), content_type, len(body), headers, body,
+    )  # fmt: skip
