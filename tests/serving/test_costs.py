@@ -59,3 +59,16 @@ def test_the_rows_that_fit_into_a_time_are_found() -> None:
     assert costs.rows_within(0.025, 1_000) == pytest.approx(20, abs=1)
     assert costs.rows_within(0.025, 7) == 7
     assert costs.rows_within(0.001, 7) == 1
+
+
+def test_rows_that_wait_longer_than_expected_make_every_expectation_longer_and_no_shorter() -> None:
+    costs = RunCosts()
+    for _ in range(200):
+        costs.waited(0.1, 0.01)
+    assert costs.slip == 1
+    for _ in range(200):
+        costs.waited(0.1, 0.15)
+    assert costs.slip == pytest.approx(1.5, rel=0.01)
+    for _ in range(200):
+        costs.waited(0.1, 99.0)
+    assert costs.slip == pytest.approx(4, rel=0.01)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -299,7 +300,7 @@ class WorkerEngine:
             self._trouble = f"it cannot be reached: {error.strerror}"
             return  # the host notices, and says when it is back
         ours.setblocking(False)
-        connection = _Connection(self)
+        connection = _Connection(self, ours)
         await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=ours)
         if self._stopped:
             connection.close()
@@ -382,17 +383,29 @@ def _error(answer: Answer) -> FairleadError | None:
 class _Connection(asyncio.BufferedProtocol):
     """The socket to the worker. Long answers are received where their tensors stay."""
 
-    def __init__(self, engine: WorkerEngine) -> None:
+    def __init__(self, engine: WorkerEngine, sock: socket.socket) -> None:
         self._engine = engine
+        self._socket = sock
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
 
     def send(self, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            if len(buffers) == 1:
-                self._transport.write(buffers[0])
-            else:
-                self._transport.writelines(buffers)
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if len(buffers) > 1:
+            transport.writelines(buffers)
+            return
+        (frame,) = buffers
+        sent = 0
+        if not transport.get_write_buffer_size():
+            # At once: the loop would send it at the end of its turn, and the model is waiting.
+            try:
+                sent = self._socket.send(frame)
+            except OSError:
+                sent = 0  # full, or gone: the transport finds out
+        if sent < len(frame):
+            transport.write(memoryview(frame)[sent:])
 
     def close(self) -> None:
         if self._transport is not None:

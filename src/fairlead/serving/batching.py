@@ -56,7 +56,7 @@ class Bounds:
 class _Rows(Ticket):
     """Rows under way, and who waits for them."""
 
-    __slots__ = ("bytes", "callers", "future", "values")
+    __slots__ = ("bytes", "callers", "expected", "future", "since", "values")
 
     def __init__(self, batcher: Batcher, values: Sequence[Row], deadline: float, priority: int) -> None:
         super().__init__(batcher, len(values), deadline, priority)
@@ -64,6 +64,8 @@ class _Rows(Ticket):
         self.future: asyncio.Future[list[Answered]] = asyncio.get_running_loop().create_future()
         self.callers = 0
         self.bytes = 0
+        self.since = 0.0
+        self.expected = 0.0
 
 
 class Batcher:
@@ -170,6 +172,7 @@ class Batcher:
                 remedy="Try again later.",
             )
         ticket = _Rows(self, values, deadline, priority)
+        ticket.since, ticket.expected = now, wait / self.costs.slip
         self._rows += count
         if not self._pending:
             asyncio.get_running_loop().call_soon(self._flush)
@@ -182,7 +185,10 @@ class Batcher:
             return 0.0
         others = self._others if now - self._others_at < _STALE_SECONDS else 0
         ahead = self._rows + others
-        return self.costs.seconds(ahead + rows, self._batch_rows) / self._bounds.instances if ahead else 0.0
+        if not ahead:
+            return 0.0
+        costs = self.costs
+        return costs.slip * costs.seconds(ahead + rows, self._batch_rows) / self._bounds.instances
 
     def _landed(self, key: bytes, _: object) -> None:
         self._in_flight.pop(key, None)
@@ -247,9 +253,12 @@ class Batcher:
         except RuntimeFailed as error:
             answers = [error] if count == 1 else self._decoded_alone(outputs, count)
         start = 0
+        now = time.monotonic()
         for ticket in tickets:
             assert isinstance(ticket, _Rows)
             self._left(ticket)
+            if ticket.expected > 0.0:
+                self.costs.waited(ticket.expected, now - ticket.since)
             if not ticket.future.done():
                 ticket.future.set_result(answers[start : start + ticket.rows])
             start += ticket.rows

@@ -11,17 +11,20 @@ import math
 __all__ = ["RunCosts"]
 
 _FORGETTING = 0.95
-_ENOUGH = 3
+_ENOUGH = 2
+_SLOWEST = 4.0
 
 
 class RunCosts:
-    """The line through what was observed. `a` seconds per row and `b` per run are never negative."""
+    """The line through what was observed. `a` seconds per row and `b` per run are never negative; `slip` is
+    how many times longer rows have waited of late than the line said, and at least 1."""
 
-    __slots__ = ("_count", "_n", "_nn", "_ny", "_w", "_y", "a", "b")
+    __slots__ = ("_count", "_n", "_nn", "_ny", "_w", "_y", "a", "b", "slip")
 
     def __init__(self) -> None:
         self.a = 0.0
         self.b = 0.0
+        self.slip = 1.0
         self._count = 0
         self._w = self._n = self._nn = self._y = self._ny = 0.0
 
@@ -48,6 +51,11 @@ class RunCosts:
             slope = level / (2.0 * mean)
         self.a = min(max(slope, 0.0), level / mean)
         self.b = max(level - self.a * mean, 0.0)
+
+    def waited(self, expected: float, seconds: float) -> None:
+        """Learns from how long rows waited that were expected to wait so long."""
+        ratio = min(max(seconds / expected, 1.0), _SLOWEST)
+        self.slip += (1.0 - _FORGETTING) * (ratio - self.slip)
 
     def seconds(self, rows: int, per_run: int) -> float:
         """How long so many rows take, in runs of at most `per_run`, one after the other."""
