@@ -27,7 +27,7 @@ from bench.peers.processes import ServerProcess, cores, free_ports
 
 LOADS = {"heavy": (1.0, (3.0,)), "forest": (0.2, (1.5, 3.0))}
 """Seconds that a request can wait, and the multiples of the capacity that are offered."""
-CONNECTIONS = 1_000
+CONNECTIONS = 64
 
 
 def main() -> None:
@@ -64,6 +64,7 @@ def measure(model: Model, scratch: Path, seconds: float) -> dict[str, Any]:
     environment = {
         "FAIRLEAD_DATA": str(data),
         "FAIRLEAD_PORT": str(port),
+        "FAIRLEAD_GRPC_PORT": "0",
         "FAIRLEAD_WORKERS": "1",
         "FAIRLEAD_LOG_LEVEL": "warning",
         "FAIRLEAD_CACHE_MAX_BYTES": str(2**20),

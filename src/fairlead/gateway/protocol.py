@@ -26,9 +26,11 @@ _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"O
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MAX_PIPELINED = 32
 _LINGER_SECONDS = 1.0
+_HOLD_SECONDS = 0.02
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
+_UNAVAILABLE = b"HTTP/1.1 503"
 
 
 class Limits:
@@ -44,16 +46,22 @@ class Limits:
 
 
 class Request:
-    """A whole request: header names in lower case, the body in one piece, when its last byte arrived."""
+    """A whole request: header names in lower case, the body in one piece, and when it was read.
 
-    __slots__ = ("body", "headers", "method", "path", "received")
+    It arrived after `since`, when its connection was read before.
+    """
 
-    def __init__(self, method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
+    __slots__ = ("body", "headers", "method", "path", "received", "since")
+
+    def __init__(
+        self, method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes, since: float = 0.0
+    ) -> None:
         self.method = method
         self.path = path
         self.headers = headers
         self.body = body
         self.received = time.perf_counter()
+        self.since = since
 
     def header(self, name: bytes) -> str | None:
         """A header's value, None when it is absent or empty."""
@@ -102,6 +110,18 @@ class HttpServer:
         self.limits = limits
         self.draining = False
         self.connections: set[HttpConnection] = set()
+        self._held: list[HttpConnection] = []
+
+    def hold(self, connection: HttpConnection) -> None:
+        """Reads on from that connection a moment later."""
+        if not self._held:
+            asyncio.get_running_loop().call_later(_HOLD_SECONDS, self._release)
+        self._held.append(connection)
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        for connection in held:
+            connection.release()
 
     def __call__(self) -> HttpConnection:
         return HttpConnection(self)
@@ -110,7 +130,7 @@ class HttpServer:
         """Closes, once a second, connections that have been silent too long; runs until cancelled."""
         while True:
             await asyncio.sleep(1.0)
-            eldest = time.monotonic() - self.limits.idle_seconds
+            eldest = time.perf_counter() - self.limits.idle_seconds
             for connection in list(self.connections):
                 if connection.overdue(eldest):
                     connection.close()
@@ -153,8 +173,9 @@ class HttpConnection(asyncio.Protocol):
     """One connection: parses requests, runs the handler, writes answers in order."""
 
     __slots__ = (
-        "_answers", "_body", "_body_bytes", "_closing", "_feed", "_head_bytes", "_headers", "_host_seen",
-        "_keep_alive", "_method", "_parser", "_paused", "_refused", "_server", "_transport", "_url", "began",
+        "_answers", "_body", "_body_bytes", "_closing", "_feed", "_head_bytes", "_headers", "_held",
+        "_host_seen", "_keep_alive", "_method", "_parser", "_paused", "_read_before", "_refused", "_server",
+        "_transport", "_url", "began",
         "silent_since",
     )  # fmt: skip
 
@@ -163,11 +184,11 @@ class HttpConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answers: deque[_Slot] = deque()
         self._closing = False
-        self._paused = False
+        self._paused = self._held = False
         self._refused: FairleadError | None = None
         self._keep_alive = True
         self.began = 0.0  # when the request that is arriving began; 0 between requests
-        self.silent_since = time.monotonic()
+        self.silent_since = self._read_before = time.perf_counter()
 
     # --- the connection -------------------------------------------------------------------------------------
 
@@ -201,7 +222,8 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return  # refused already: what still comes is thrown away
-        self.silent_since = time.monotonic()
+        self._read_before = self.silent_since
+        self.silent_since = time.perf_counter()
         try:
             self._feed(data)
         except httptools.HttpParserUpgrade:
@@ -302,7 +324,7 @@ class HttpConnection(asyncio.Protocol):
             return
         body = self._body if isinstance(self._body, bytes) else b"".join(self._body)
         path = self._url.partition(b"?")[0]
-        request = Request(self._method, path, self._headers, body)
+        request = Request(self._method, path, self._headers, body, self._read_before)
         slot = _Slot(self, not self._keep_alive)
         self._answers.append(slot)
         self._server.start(self._server.handle(request), slot)
@@ -317,7 +339,7 @@ class HttpConnection(asyncio.Protocol):
         while answers and not self._closing and answers[0].answer is not None:
             slot = answers.popleft()
             self._answer(slot.answer, slot.close)
-        if self._paused and not self._closing and len(answers) < _MAX_PIPELINED:
+        if self._paused and not self._held and not self._closing and len(answers) < _MAX_PIPELINED:
             self._resume()
 
     def _answer(self, answer: bytes | None, close: bool) -> None:
@@ -331,6 +353,18 @@ class HttpConnection(asyncio.Protocol):
                 self.close()
         else:
             self._write(answer)
+            if answer.startswith(_UNAVAILABLE) and not self._held:
+                # A caller who asks on at once must cost less than one who heeds Retry-After: what he sends
+                # meanwhile is read in one go.
+                self._held = True
+                self._pause()
+                self._server.hold(self)
+
+    def release(self) -> None:
+        """Reads on after a refusal."""
+        self._held = False
+        if not self._closing:
+            self.flush()
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -119,7 +119,7 @@ class RestApp:
         get = request.headers.get
         timeout = get(b"x-timeout-ms")
         deadline = None if timeout is None else _deadline(request.received, timeout)
-        if not self._plane.has_room(model, request.received, deadline):
+        if not self._plane.has_room(model, request.received, deadline, request.since):
             return self._full(request)
         trace = get(b"traceparent")
         ask = Ask.of(
@@ -147,7 +147,7 @@ class RestApp:
         get = request.headers.get
         timeout = get(b"x-timeout-ms")
         deadline = None if timeout is None else _deadline(request.received, timeout)
-        self._plane.admit(model, request.received, deadline)
+        self._plane.admit(model, request.received, deadline, request.since)
         trace = get(b"traceparent")
         ask = BatchAsk(
             model.reader.read_batch(request.body),

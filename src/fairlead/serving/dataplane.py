@@ -77,24 +77,24 @@ class DataPlane:
             )
         return found
 
-    def admit(self, model: LiveModel, received: float, deadline: float | None) -> None:
+    def admit(self, model: LiveModel, received: float, deadline: float | None, since: float = 0.0) -> None:
         """Raises `Overloaded` when this gateway cannot answer one more request in time.
 
         To be asked before anything is spent on the request.
         """
-        if not self.has_room(model, received, deadline):
+        if not self.has_room(model, received, deadline, since):
             raise Overloaded(FULL, remedy="Try again later, or add gateway workers.")
 
-    def has_room(self, model: LiveModel, received: float, deadline: float | None) -> bool:
+    def has_room(self, model: LiveModel, received: float, deadline: float | None, since: float = 0.0) -> bool:
         """Whether one more request, read at `received`, can be answered in time; counts it as shed if not.
 
         A turn reads for so long that it is over after `max_turn` seconds. A request may have lain unread for
-        as long as the turn before took, and waits for the end of this one.
+        as long as the turn before took, but not from before `since`, and waits for the end of this turn.
         """
         turns = self.turns
         takes = turns.takes(received)
         if takes <= self._max_turn and (
-            deadline is None or received + turns.waited(received) + takes <= deadline
+            deadline is None or received + min(turns.waited(received), received - since) + takes <= deadline
         ):
             return True
         model.arms[0].counters.add("shed")
