@@ -51,7 +51,7 @@ class GatewayProcess:
     def call(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], Any]:
-        """Status, headers and JSON (or text) of one request on a connection of its own."""
+        """Status, headers and JSON (or text, or bytes) of one request on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
@@ -60,6 +60,8 @@ class GatewayProcess:
             content = answer.read()
             kind = answer.getheader("content-type", "")
             found = {name.lower(): value for name, value in answer.getheaders()}
+            if "octet-stream" in kind:
+                return answer.status, found, content
             return (
                 answer.status,
                 found,

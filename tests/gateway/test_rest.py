@@ -145,7 +145,8 @@ def test_openapi_describes_exactly_the_routes_that_the_router_has(gateway):
         assert status != 404, (method, path, body)
     model = gateway.call("GET", "/v1/models/iris/openapi.json")[2]
     templates = {path.replace("iris", "{model}", 1) for path in model["paths"]}
-    assert templates == {route.template for route in ROUTES if "{model}" in route.template and route.face == "fairlead"}
+    own = [route.template for route in ROUTES if route.face == "fairlead"]
+    assert templates == {template for template in own if "{model}" in template}
 
 
 def test_a_gateway_that_is_told_to_stop_answers_what_it_has_and_ends_well(tmp_path):

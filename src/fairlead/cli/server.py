@@ -49,7 +49,9 @@ def _settings_options(*names: str) -> Callable[[F], F]:
 
 
 @click.command(cls=Command)
-@_settings_options("data", "host", "port", "grpc_port", "admin_port", "workers", "trust_pickle", "default_model")
+@_settings_options(
+    "data", "host", "port", "grpc_port", "admin_port", "workers", "trust_pickle", "default_model"
+)
 @click.pass_obj
 def up(shell: Shell, /, **flags: Any) -> None:
     """Run everything on this machine until Ctrl-C.
