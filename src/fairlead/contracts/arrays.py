@@ -94,25 +94,29 @@ class TableCheck:
     def _is_clean(self, matrix: Array) -> bool:
         """Whether no value breaks any rule; a matrix that only may is looked at column by column."""
         low, high = _reduced(np.minimum, matrix), _reduced(np.maximum, matrix)
-        if matrix.dtype.kind == "f":
-            holes = np.isnan(low)
-            if holes.any():
-                if (holes & ~self._holey).any():
-                    return False
-                low = np.where(holes, _reduced(np.fmin, matrix), low)
-                high = np.where(holes, _reduced(np.fmax, matrix), high)
-                empty = np.isnan(low)
-                low, high = np.where(empty, self._low, low), np.where(empty, self._high, high)
-        # Single precision must not round a bound: it is compared as a float of 64 bits.
-        low, high = low.astype(np.float64), high.astype(np.float64)
-        if not ((low >= self._low).all() and (high <= self._high).all()):
-            return False
+        if not self._is_within(low, high):
+            # NaN compares to nothing: columns that may hold nulls are looked at again without them.
+            holes = np.isnan(low) if matrix.dtype.kind == "f" else ()
+            if not np.any(holes) or (holes & ~self._holey).any():
+                return False
+            low = np.where(holes, _reduced(np.fmin, matrix), low)
+            high = np.where(holes, _reduced(np.fmax, matrix), high)
+            empty = np.isnan(low)
+            low, high = np.where(empty, self._low, low), np.where(empty, self._high, high)
+            if not self._is_within(low, high):
+                return False
         if matrix.dtype.kind == "f":
             if self._whole.size:
                 whole = matrix[:, self._whole]
                 return bool(((np.floor(whole) == whole) | np.isnan(whole)).all())
             return True
         return matrix.dtype.itemsize < 8 or bool((low > -_EXACT).all() and (high < _EXACT).all())
+
+    def _is_within(self, low: Array, high: Array) -> bool:
+        # Single precision must not round a bound: it is compared as a float of 64 bits.
+        return bool(
+            (low.astype(np.float64) >= self._low).all() and (high.astype(np.float64) <= self._high).all()
+        )
 
     def _violation(self, table: Table, breaches: Sequence[Breach]) -> DataContractViolation:
         named = sorted(
@@ -178,12 +182,16 @@ def _reduced(function: np.ufunc, matrix: Array) -> Array:
     """The function over each column. Neighbouring rows are taken as one long row first: native loops over
     short rows spend their time on starting."""
     rows, width = matrix.shape
+    found: Array
+    if rows == 1:
+        found = matrix[0]
+        return found
     if rows >= 2 * _GROUP and matrix.flags.c_contiguous:
         whole = rows - rows % _GROUP
         grouped = matrix[:whole].reshape(-1, _GROUP * width)
         parts = function.reduce(grouped, axis=0).reshape(_GROUP, width)
         matrix = np.concatenate((parts, matrix[whole:]))
-    found: Array = function.reduce(matrix, axis=0)
+    found = function.reduce(matrix, axis=0)
     return found
 
 

@@ -10,6 +10,7 @@ As in `record.py`, fields may be added at the end and are never renamed, reorder
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -108,7 +109,9 @@ def pack_cells(array: Array) -> Cells:
     """The array as it lies in a record; its bytes are not copied before the record is encoded."""
     if array.dtype.kind not in "biuf":
         return Cells("O", array.shape, array.reshape(-1).tolist())
-    dtype = array.dtype.newbyteorder("<")
+    dtype = array.dtype
+    if not dtype.isnative or sys.byteorder != "little":
+        dtype = dtype.newbyteorder("<")
     flat = np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8)
     return Cells(dtype.str, array.shape, flat.data)  # type: ignore[arg-type]  # encoded as bytes, without a copy
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -128,7 +129,9 @@ def to_raw(array: Array) -> bytes:
             text = value if isinstance(value, bytes) else str(value).encode()
             parts += [_LENGTH.pack(len(text)), text]
         return b"".join(parts)
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    if not array.dtype.isnative or sys.byteorder != "little":
+        array = array.astype(array.dtype.newbyteorder("<"))
+    return array.tobytes()
 
 
 def to_json(array: Array) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,9 @@ def plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def encode_message(model: str, request: InferRequest, found: Inferred) -> Any:
     """The answer as a `ModelInferResponse`."""
-    response = _Response(model_name=model, model_version=found.arm.version_name, id=request.id)
+    response = _Response()
+    response.CopyFrom(_begun(model, found.arm.version_name, found.provenance))
+    response.id = request.id
     _put_parameters(response.parameters, found.parameters)
     arrays = [(name, found.outputs[name]) for name in request.outputs or found.outputs]
     raw = request.binary or any(datatype_of(array) == "FP16" for _, array in arrays)
@@ -102,6 +105,14 @@ def encode_message(model: str, request: InferRequest, found: Inferred) -> Any:
             if datatype == "BYTES":
                 values = [str(value).encode() for value in values]
             getattr(output.contents, _CONTENTS[datatype]).extend(values)
+    return response
+
+
+@lru_cache(maxsize=1_024)
+def _begun(model: str, version: str, provenance: tuple[tuple[str, str | int], ...]) -> Any:
+    """What every answer of an arm begins with."""
+    response = _Response(model_name=model, model_version=version)
+    _put_parameters(response.parameters, dict(provenance))
     return response
 
 

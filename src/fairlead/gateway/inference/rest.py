@@ -68,7 +68,11 @@ class InferenceRest:
         read = decode_request(body, request.header(b"inference-header-content-length"))
         found = await infer(self._plane, model, match[2], read, asked)
         content, length = encode_answer(
-            model.name, found.arm.version_name, read, found.parameters, found.outputs
+            model.name,
+            found.arm.version_name,
+            read,
+            {**found.parameters, **dict(found.provenance)},
+            found.outputs,
         )
         lines = b"x-request-id: %b\r\n%b" % (found.request_id.encode(), found.arm.headers)
         if length is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fairlead.errors import MalformedRequest, NotReady
 from fairlead.gateway.asking import Asked, is_sendable
@@ -13,7 +13,7 @@ from fairlead.gateway.inference.datatypes import Array
 from fairlead.serving.dataplane import DataPlane
 from fairlead.serving.live import LiveArm, LiveModel
 from fairlead.serving.table_records import TableAsk
-from fairlead.serving.tables import TableAnswer, infer_table
+from fairlead.serving.tables import infer_table
 
 __all__ = ["Inferred", "infer", "require_version_ready", "version_arm"]
 
@@ -28,12 +28,14 @@ _HEADERS = {
 
 
 class Inferred(NamedTuple):
-    """An answer: the outputs by name, what served them, and the parameters that say so."""
+    """An answer: the outputs by name, what served them, and the parameters that say so: those of this answer,
+    and those of every answer of the arm (`provenance`)."""
 
     arm: LiveArm
     request_id: str
     outputs: Mapping[str, Array]
     parameters: Parameters
+    provenance: tuple[tuple[str, str | int], ...]
 
 
 async def infer(
@@ -47,7 +49,10 @@ async def infer(
     ask = _ask(model, version, request, asked)
     plane.admit(model, asked.received, ask.deadline)
     answer = await infer_table(plane, model, ask)
-    return Inferred(answer.arm, ask.request_id, answer.outputs, _parameters(ask, answer))
+    own: dict[str, str | int] = {"request_id": ask.request_id}
+    if answer.flagged:
+        own["flagged_rows"] = answer.flagged
+    return Inferred(answer.arm, ask.request_id, answer.outputs, own, _provenance(answer.arm.headers))
 
 
 def version_arm(model: LiveModel, version: str) -> LiveArm:
@@ -106,19 +111,12 @@ def _whole(parameters: Parameters, name: str, most: int) -> int:
     return value
 
 
-def _parameters(ask: TableAsk, answer: TableAnswer) -> dict[str, Any]:
-    found: dict[str, Any] = {"request_id": ask.request_id, **_provenance(answer.arm.headers)}
-    if answer.flagged:
-        found["flagged_rows"] = answer.flagged
-    return found
-
-
 @lru_cache(maxsize=1_024)
-def _provenance(headers: bytes) -> dict[str, str | int]:
+def _provenance(headers: bytes) -> tuple[tuple[str, str | int], ...]:
     """What an arm's headers say, under the names of parameters."""
     found: dict[str, str | int] = {}
     for line in headers.decode("ascii").splitlines():
         name, _, value = line.partition(": ")
         if name in _HEADERS:
             found[_HEADERS[name]] = int(value) if value.isdecimal() and name == "x-plan-generation" else value
-    return found
+    return tuple(found.items())
