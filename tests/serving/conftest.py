@@ -8,6 +8,7 @@ from fairlead.predictions.framing import MAGIC, read_frames
 from fairlead.predictions.record import Outcome, PredictionRecord, SchemaFrame
 from fairlead.predictions.segments import SegmentWriter
 from fairlead.serving.cache import PredictionCache
+from fairlead.serving.caches import Caches
 from fairlead.serving.dataplane import DataPlane
 from fairlead.serving.folder import DataFolder
 from fairlead.serving.journal import Journal
@@ -34,7 +35,8 @@ class Gateway:
     def __init__(self, folder: DataFolder, on_full: str = "shed", shared: SharedCache | None = None) -> None:
         self.folder = folder
         self.writer = SegmentWriter(folder.log / "g-0")
-        self.plane = DataPlane(Journal(self.writer, on_full), PredictionCache(1 << 20), "g-0", shared)
+        caches = Caches(PredictionCache(1 << 20), shared=shared)
+        self.plane = DataPlane(Journal(self.writer, on_full), caches, "g-0")
         self.counters = CounterBlock(folder.counters / "g-0")
         self.refresher = Refresher(
             self.plane, folder, self.counters, slot=0, address="127.0.0.1:0", trust_pickle=False

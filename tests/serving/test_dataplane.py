@@ -263,7 +263,7 @@ def test_a_model_that_answers_what_its_contract_forbids_fails_and_is_not_cached(
         with pytest.raises(RuntimeFailed):
             predict(gateway, model)
     assert [record.status for record in gateway.records()] == ["failed", "failed"]
-    assert len(gateway.plane.cache) == 0
+    assert len(gateway.plane.caches.local) == 0
 
 
 def test_a_full_disk_sheds_and_nothing_is_answered_without_a_record(gateway, onnx):

@@ -242,3 +242,13 @@ def test_the_secret_is_made_once_and_kept_private(tmp_path):
     assert len(secret) == 32
     assert DataFolder(tmp_path).secret() == secret
     assert (tmp_path / "secret").stat().st_mode & 0o077 == 0
+
+
+def test_a_rollback_target_that_cannot_be_loaded_keeps_nobody_from_being_served(gateway, onnx):
+    sound = lay_version(gateway.folder, "v2", onnx[1])
+    lost = lay_version(gateway.folder, "v1", onnx[0])
+    (gateway.folder.versions / lost.manifest.digest / "model.onnx").unlink()
+    lay_plan(gateway.folder, plan_of({"stable": ("v2", "stable", 100)}), sound, lost, keep=("v1",))
+    gateway.follow()
+    assert gateway.report().error is None
+    assert set(gateway.plane.model("iris").pins) == {"v2"}

@@ -67,7 +67,7 @@ async def written(gateway: Gateway, features=SAMPLE, pin="v1") -> None:
     """Waits until the shared cache has the answer: nobody waits for a write."""
     async with asyncio.timeout(10):
         while True:
-            if await gateway.plane.shared.get(key_of(gateway, features, pin)) is not None:
+            if await gateway.plane.caches.shared.get(key_of(gateway, features, pin)) is not None:
                 return
             await asyncio.sleep(0.002)
 
@@ -93,8 +93,8 @@ def test_what_one_gateway_worked_out_the_other_answers(redis, machine):
         assert second.prediction == first.prediction
         assert second.probabilities == first.probabilities
         assert second.feature_hash == first.feature_hash
-        await one.plane.shared.close()
-        await two.plane.shared.close()
+        await one.plane.caches.shared.close()
+        await two.plane.caches.shared.close()
 
     one, two = (machine(SharedCache(open_keyvalue(redis.url), timeout=PATIENT)) for _ in range(2))
     asyncio.run(walk())
@@ -113,8 +113,8 @@ def test_hits_and_misses_together_are_the_look_ups(redis, machine):
             await written(one, row(index))
         for index in range(40):
             await ask(two, row(index % 20))
-        await one.plane.shared.close()
-        await two.plane.shared.close()
+        await one.plane.caches.shared.close()
+        await two.plane.caches.shared.close()
 
     one, two = (machine(SharedCache(open_keyvalue(redis.url), timeout=PATIENT)) for _ in range(2))
     asyncio.run(walk())
@@ -135,8 +135,8 @@ def test_versions_never_mix(redis, machine):
         assert answers[one, "v1"][1] == answers[two, "v1"][1]
         assert answers[one, "v2"][1] == answers[two, "v2"][1]
         assert answers[one, "v1"][1] != answers[one, "v2"][1]
-        await one.plane.shared.close()
-        await two.plane.shared.close()
+        await one.plane.caches.shared.close()
+        await two.plane.caches.shared.close()
 
     one, two = (machine(SharedCache(open_keyvalue(redis.url), timeout=PATIENT)) for _ in range(2))
     asyncio.run(walk())
@@ -165,7 +165,7 @@ def test_an_answer_found_elsewhere_does_not_outlive_its_time_here(machine):
     later = SharedCache(store, timeout=PATIENT, wall=lambda: time.time() + 250)
     two = machine(later, settings=settings)
     asyncio.run(walk())
-    cache, key = two.plane.cache, key_of(two)
+    cache, key = two.plane.caches.local, key_of(two)
     assert cache.get(key, time.monotonic()) is not None
     assert cache.get(key, time.monotonic() + 51) is None
 
@@ -222,7 +222,7 @@ def test_a_redis_killed_in_the_middle_of_traffic_changes_no_answer(redis, machin
         await traffic(151, 155)
         assert shared.available
         await written(sharing, row(154))
-        sharing.plane.cache = PredictionCache(1 << 20)  # as after a restart of the gateway
+        sharing.plane.caches.local = PredictionCache(1 << 20)  # as after a restart of the gateway
         assert (await ask(sharing, row(154))).cached
         await shared.close()
 
@@ -249,8 +249,8 @@ def test_garbage_under_every_key_changes_no_answer(redis, machine):
             found = await ask(two, row(index))
             assert not found.cached
             assert (found.prediction, found.probabilities) == (expected.prediction, expected.probabilities)
-        await one.plane.shared.close()
-        await two.plane.shared.close()
+        await one.plane.caches.shared.close()
+        await two.plane.caches.shared.close()
 
     one, two = (machine(SharedCache(open_keyvalue(redis.url), timeout=PATIENT)) for _ in range(2))
     asyncio.run(walk())

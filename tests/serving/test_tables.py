@@ -12,6 +12,7 @@ from fairlead.contracts.fingerprint import feature_hash
 from fairlead.errors import (
     DataContractViolation,
     DeadlineExceeded,
+    FairleadError,
     MalformedRequest,
     Overloaded,
     VersionNotFound,
@@ -210,6 +211,18 @@ def test_a_model_that_fails_fails_the_table_and_its_features_are_kept(gateway, o
     records = rows_of(gateway)
     assert {record.status for record in records} == {"failed"}
     assert msgspec.msgpack.decode(records[3].features) == [float(value) for value in ROWS[3]]
+
+
+def test_a_version_that_only_fails_is_left_alone_for_tables_too(gateway, onnx):
+    model = serve(gateway, onnx[0])
+    asyncio.run(model.arms[0].version.engine.stop())
+    codes = []
+    for _ in range(8):
+        with pytest.raises(FairleadError) as caught:
+            ask_table(gateway, model)
+        codes.append(caught.value.code)
+    assert (codes[0], codes[-1]) == ("not_ready", "circuit_open")
+    assert read_counters(gateway.folder.counters)[0].cells["faults"] == 50 * codes.count("not_ready")
 
 
 @pytest.mark.parametrize("on_full", ["shed", "serve"])

@@ -19,9 +19,11 @@ from fairlead.gateway.protocol import HttpServer, Limits
 from fairlead.gateway.rest import RestApp
 from fairlead.predictions.segments import SegmentWriter
 from fairlead.serving.cache import PredictionCache
+from fairlead.serving.caches import Caches
 from fairlead.serving.dataplane import DataPlane
 from fairlead.serving.folder import DataFolder
 from fairlead.serving.journal import Journal
+from fairlead.serving.near import SLOT_BYTES, NearCache
 from fairlead.serving.refresh import Refresher
 from fairlead.serving.shared import open_shared
 from fairlead.settings import Settings
@@ -65,6 +67,13 @@ async def _serve_grpc(
     return server
 
 
+def _near_cache(settings: Settings, folder: DataFolder) -> NearCache | None:
+    """The cache of this machine's workers; one worker alone has nobody to share with."""
+    if settings.gateway_workers < 2 or settings.cache_max_bytes < SLOT_BYTES:
+        return None
+    return NearCache(folder.run / "cache", settings.gateway_workers * settings.cache_max_bytes)
+
+
 async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -79,9 +88,12 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
     )
     plane = DataPlane(
         Journal(writer, settings.log_on_full),
-        PredictionCache(settings.cache_max_bytes),
+        Caches(
+            PredictionCache(settings.cache_max_bytes),
+            near=_near_cache(settings, folder),
+            shared=open_shared(settings.cache_url),
+        ),
         name,
-        open_shared(settings.cache_url),
         max_turn=settings.max_turn_ms / 1000,
     )
     host, port = listener.getsockname()[:2]
@@ -119,7 +131,6 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
     cut = await server.drain(settings.drain_seconds)
     await ending
     await refresher.close(draining=True)
-    if plane.shared is not None:
-        await plane.shared.close()
+    await plane.caches.close()
     plane.journal.close()
     logger.info("gateway %s stopped; %d connections were cut", name, cut)

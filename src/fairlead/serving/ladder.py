@@ -8,7 +8,6 @@ that failed is charged with the fault whoever answered.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 from fairlead.contracts.fingerprint import encode_row, feature_hash
@@ -21,9 +20,8 @@ from fairlead.errors import (
     RuntimeFailed,
 )
 from fairlead.predictions.record import Degraded
-from fairlead.runtimes.binding import Prediction
 from fairlead.serving.asks import Ask
-from fairlead.serving.cache import PredictionCache
+from fairlead.serving.caches import Caches
 from fairlead.serving.live import LiveArm, LiveModel
 
 __all__ = ["FAULTS", "Ladder", "is_fault"]
@@ -42,8 +40,8 @@ def is_fault(error: FairleadError) -> bool:
 class Ladder:
     """Finds an answer for a row whose version failed. `run` asks a version for a row's prediction."""
 
-    def __init__(self, cache: PredictionCache, run: Callable[[Ask, LiveArm], Awaitable[None]]) -> None:
-        self._cache = cache
+    def __init__(self, caches: Caches, run: Callable[[Ask, LiveArm], Awaitable[None]]) -> None:
+        self._caches = caches
         self._run = run
 
     async def stand_in(self, model: LiveModel, ask: Ask) -> None:
@@ -52,7 +50,7 @@ class Ladder:
         if arm is None or not isinstance(error, FAULTS):
             return
         arm.counters.add("faults")
-        prediction, how, by = self._stale(ask, arm), "stale_cache", arm
+        prediction, how, by = self._caches.stale(ask, arm), "stale_cache", arm
         if prediction is None:
             fallback = await self._another(model, ask, arm)
             if fallback is not None:
@@ -64,11 +62,6 @@ class Ladder:
             ask.prediction, ask.degraded, ask.arm = prediction, stood, by
             ask.cause, ask.error = error, None
             arm.counters.add(stood)
-
-    def _stale(self, ask: Ask, arm: LiveArm) -> Prediction | None:
-        if ask.key is None or arm.stale_seconds <= 0:
-            return None
-        return self._cache.stale(ask.key, time.monotonic(), arm.stale_seconds)
 
     async def _another(self, model: LiveModel, ask: Ask, arm: LiveArm) -> LiveArm | None:
         """The fallback that has answered; None when there is none, it fails too, or a version was pinned."""

@@ -179,7 +179,9 @@ class Refresher:
             # What is served stays: a gateway that cannot follow says so, and goes on with what it has.
             logger.error("generation %d of %s cannot be served: %s", plan.generation, plan.model, error)
             return msgspec.structs.replace(report, failed_generation=plan.generation, error=str(error))
-        loaded = {name: self._loaded[_key(spec)] for name, spec in serving.versions.items()}
+        # A rollback target that could not be loaded is missing here, and no reason to serve less.
+        found = {name: self._loaded.get(_key(spec)) for name, spec in serving.versions.items()}
+        loaded = {name: version for name, version in found.items() if version is not None}
         for spec in serving.versions.values():
             self._plane.journal.know(_schema(spec))
         model = LiveModel(serving, loaded, self._counters, self._secret, wanted, gateway=self._plane.gateway)

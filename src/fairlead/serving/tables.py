@@ -15,10 +15,18 @@ from typing import NamedTuple
 import numpy as np
 
 from fairlead.contracts.arrays import Checked
-from fairlead.errors import DeadlineExceeded, FairleadError, MalformedRequest, Overloaded, RuntimeFailed
+from fairlead.errors import (
+    CircuitOpen,
+    DeadlineExceeded,
+    FairleadError,
+    MalformedRequest,
+    Overloaded,
+    RuntimeFailed,
+)
 from fairlead.runtimes.base import Array
 from fairlead.runtimes.tables import Answers, TableBinding
 from fairlead.serving.dataplane import DataPlane
+from fairlead.serving.ladder import is_fault
 from fairlead.serving.live import LiveArm, LiveModel
 from fairlead.serving.table_records import TableAsk, table_frames
 
@@ -67,8 +75,7 @@ async def infer_table(plane: DataPlane, model: LiveModel, ask: TableAsk) -> Tabl
         table = binding.bind(ask.tensors, arm.compiled.also_known, typed=ask.typed)
         ask.rows = table.rows
         checked = ask.checked = binding.check(table)
-        outputs = await _run(arm, binding, checked, ask)
-        ask.answers = binding.answers(outputs, table.rows)
+        outputs = await _attempt(arm, binding, checked, ask)
     except MalformedRequest:
         raise
     except FairleadError as error:
@@ -77,7 +84,30 @@ async def infer_table(plane: DataPlane, model: LiveModel, ask: TableAsk) -> Tabl
         raise
     _write(plane, model, ask)
     flagged = {int(row) for breach in checked.flags for row in breach.rows} if checked.flags else ()
+    assert ask.answers is not None
     return TableAnswer(arm, table.rows, outputs, ask.answers, len(flagged))
+
+
+async def _attempt(arm: LiveArm, binding: TableBinding, checked: Checked, ask: TableAsk) -> dict[str, Array]:
+    """Runs the version unless its breaker keeps callers away, and tells the breaker how it fared."""
+    breaker = arm.version.breaker
+    if breaker.failures and not breaker.allows(time.monotonic()):
+        raise CircuitOpen(
+            f"Version {arm.version_name!r} failed {breaker.failures} times in a row; it is left alone.",
+            remedy="Try again in a moment; the version's errors are in the prediction log.",
+        )
+    try:
+        outputs = await _run(arm, binding, checked, ask)
+        ask.answers = binding.answers(outputs, checked.rows)
+    except FairleadError as error:
+        # A deadline that the caller chose says nothing about the version.
+        if is_fault(error) and not (ask.deadline is not None and isinstance(error, DeadlineExceeded)):
+            breaker.failed(time.monotonic())
+            arm.counters.add("faults", checked.rows)
+        raise
+    if breaker.failures:
+        breaker.succeeded()
+    return outputs
 
 
 async def _run(arm: LiveArm, binding: TableBinding, checked: Checked, ask: TableAsk) -> dict[str, Array]:
@@ -98,7 +128,9 @@ async def _run(arm: LiveArm, binding: TableBinding, checked: Checked, ask: Table
         if version.engine.inline:
             outputs = version.engine.run_now(piece)
         else:
-            outputs = await version.engine.submit(piece, count, timeout)
+            outputs = await version.engine.submit(
+                piece, count, timeout, deadline=ask.deadline, priority=ask.priority
+            )
         arm.counters.ran(count, time.perf_counter() - started)
         for name, array in outputs.items():
             if array.shape[:1] != (count,):
