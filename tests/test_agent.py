@@ -25,6 +25,8 @@ from fairlead.registry.registry import Registry
 from fairlead.rollouts.fleet import fleet
 from fairlead.rollouts.traffic import Order, Traffic
 from fairlead.routing import plans
+from fairlead.runtimes.machine import cpu_name
+from fairlead.runtimes.placement import recall
 from fairlead.serving.folder import DataFolder, Override
 from fairlead.settings import Settings
 from fairlead.stores.blobs import Blobs
@@ -131,6 +133,25 @@ def test_what_a_plan_names_lies_verified_in_the_versions_folder(machine: Machine
         spec = machine.registry.spec("shop", "v1")
         file = machine.folder.versions / spec.manifest.digest / "model.onnx"
         assert file.read_bytes() == b"shop v1"
+
+
+def test_what_registration_measured_on_the_same_kind_of_processor_says_where_a_version_runs(
+    machine: Machine,
+) -> None:
+    found = {"run_microseconds": 7.5, "memory_bytes": 11, "library": f"onnxruntime 1.0 {cpu_name()}"}
+    elsewhere = found | {"library": "onnxruntime 1.0 sparc64 vis"}
+    (here,) = register(machine.registry, machine.blobs, "v1", probe=found)
+    (there,) = register(machine.registry, machine.blobs, "v2", probe=elsewhere)
+    (nowhere,) = register(machine.registry, machine.blobs, "v3")
+    with machine.agent(), FolderGateway(machine.folder).running():
+        wait_until(lambda: machine.known() == ["g0"])
+        for version in ("v1", "v2", "v3"):
+            machine.traffic.deploy("shop", version, ANN, strategy="direct")
+    known = recall(machine.folder.measured, here.digest)
+    assert known is not None
+    assert (known.run_microseconds, known.memory_bytes) == (7.5, 11)
+    assert recall(machine.folder.measured, there.digest) is None
+    assert recall(machine.folder.measured, nowhere.digest) is None
 
 
 def test_a_change_of_settings_reaches_the_folder(machine: Machine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from fairlead.contracts.contract import Contract, Field, Output
 from fairlead.registry.registry import NewVersion, Registry
@@ -23,7 +24,12 @@ RUNTIME = RuntimeSpec(
 
 
 def register(
-    registry: Registry, blobs: Blobs, *versions: str, model: str = "shop", who: str = "ann"
+    registry: Registry,
+    blobs: Blobs,
+    *versions: str,
+    model: str = "shop",
+    who: str = "ann",
+    probe: dict[str, Any] | None = None,
 ) -> list[Manifest]:
     """Registers versions, each with one file whose bytes are its name; answers their manifests."""
     manifests = []
@@ -40,6 +46,6 @@ def register(
             contract=CONTRACT,
             settings=ModelSettings(),
         )
-        registry.register(NewVersion(spec=spec, framework="onnx", created_by=who))
+        registry.register(NewVersion(spec=spec, framework="onnx", created_by=who, probe=probe))
         manifests.append(manifest)
     return manifests
