@@ -67,6 +67,13 @@ class PayloadTooLarge(FairleadError):
     code = "payload_too_large"
 
 
+class RequestTimeout(FairleadError):
+    """The request did not arrive whole in time."""
+
+    code = "request_timeout"
+    retryable = True
+
+
 class RouteNotFound(FairleadError):
     """No such path."""
 

@@ -76,7 +76,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _Count, Meta(description="Largest file of a version that control takes.")
     ] = 8 * 2**30
     max_header_bytes: Annotated[_Count, Meta(description="Largest request head that is read.")] = 32 * 2**10
-    max_connections: Annotated[_Count, Meta(description="Open connections per gateway worker.")] = 4_096
+    max_connections: Annotated[
+        _Count,
+        Meta(
+            description="Open connections per gateway worker; one more takes the place of the one that is idle "
+            "for longest, or is refused (503)."
+        ),
+    ] = 4_096
     max_turn_ms: Annotated[
         _Positive,
         Meta(
@@ -84,8 +90,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "is refused (503): the bound on waiting when everybody asks at once."
         ),
     ] = 50.0
+    max_buffered_bytes: Annotated[
+        _Count,
+        Meta(
+            description="Bytes per gateway worker of requests that come in pieces and are not yet answered; a body "
+            "that would exceed it is refused (503)."
+        ),
+    ] = 256 * 2**20
+    request_seconds: Annotated[
+        _Positive,
+        Meta(description="A request that is not whole so long after its first byte is refused (408)."),
+    ] = 30.0
+    write_seconds: Annotated[
+        _Positive,
+        Meta(
+            description="A caller that takes less than 64 KiB of its waiting answers, and not all, in so long is "
+            "cut off."
+        ),
+    ] = 30.0
     idle_seconds: Annotated[
-        _Positive, Meta(description="A connection without a whole request for so long is closed.")
+        _Positive, Meta(description="A connection without a request for so long is closed.")
     ] = 75.0
     drain_seconds: Annotated[
         _Positive, Meta(description="How long a stopping gateway waits for answers under way.")

@@ -6,10 +6,13 @@ import contextlib
 import resource
 import socket
 
-__all__ = ["SLICE", "Limits", "room_for_files", "watch_for_the_vanished"]
+__all__ = ["MAX_HEADERS", "SLICE", "Limits", "room_for_files", "watch_for_the_vanished"]
 
 SLICE = 16 * 1024
 """Bytes that are parsed at once, so that what a caller sends in one piece cannot outrun the bounds."""
+
+MAX_HEADERS = 100
+"""Header lines of a request, and trailers."""
 
 _SPARE_FILES = 512
 _KEEPALIVE_SECONDS = 30
@@ -26,8 +29,8 @@ class Limits:
     """
 
     __slots__ = (
-        "after_url", "body_bytes", "buffered_bytes", "connections", "header_bytes", "headers", "idle_seconds",
-        "plain_bytes", "request_seconds", "write_seconds",
+        "after_url", "body_bytes", "buffered_bytes", "connections", "header_bytes", "idle_seconds",
+        "request_seconds", "url_bytes", "write_seconds",
     )  # fmt: skip
 
     def __init__(
@@ -40,7 +43,6 @@ class Limits:
         request_seconds: float = 30.0,
         write_seconds: float = 30.0,
         buffered_bytes: int = 256 * 2**20,
-        headers: int = 100,
         url_bytes: int = 8 * 1024,
     ) -> None:
         self.body_bytes = body_bytes
@@ -50,11 +52,9 @@ class Limits:
         self.request_seconds = request_seconds
         self.write_seconds = write_seconds
         self.buffered_bytes = buffered_bytes
-        self.headers = headers
-        self.after_url = max(0, header_bytes - url_bytes)
+        self.url_bytes = min(url_bytes, header_bytes)
+        self.after_url = header_bytes - self.url_bytes
         """What a URL must leave of `header_bytes`."""
-        self.plain_bytes = min(body_bytes, SLICE)
-        """A body that declares no more than this needs no look at the other bounds."""
 
 
 def watch_for_the_vanished(listener: socket.socket, limits: Limits) -> None:

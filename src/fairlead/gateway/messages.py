@@ -20,18 +20,21 @@ _STATUS_LINES = {
 class Request:
     """A whole request: header names in lower case, the body in one piece.
 
-    `received` (`time.perf_counter`) is when its last byte arrived, or later, when a caller who sent many
-    requests at once had to take answers first.
+    `received` (`time.perf_counter`) is when its last byte was read, or later, when a caller who sent many
+    requests at once had to take answers first. It arrived after `since`, when its connection was read before.
     """
 
-    __slots__ = ("body", "headers", "method", "path", "received")
+    __slots__ = ("body", "headers", "method", "path", "received", "since")
 
-    def __init__(self, method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
+    def __init__(
+        self, method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes, since: float = 0.0
+    ) -> None:
         self.method = method
         self.path = path
         self.headers = headers
         self.body = body
         self.received = time.perf_counter()
+        self.since = since
 
     def header(self, name: bytes) -> str | None:
         """A header's value, None when it is absent or empty. One that was sent twice is joined by a comma."""

@@ -14,6 +14,7 @@ import uvloop
 from fairlead.errors import MissingExtra
 from fairlead.gateway.faces import Faces
 from fairlead.gateway.inference.repository import Repository
+from fairlead.gateway.limits import room_for_files, watch_for_the_vanished
 from fairlead.gateway.names import gateway_name
 from fairlead.gateway.protocol import HttpServer, Limits
 from fairlead.gateway.rest import RestApp
@@ -108,8 +109,14 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
         header_bytes=settings.max_header_bytes,
         connections=settings.max_connections,
         idle_seconds=settings.idle_seconds,
+        request_seconds=settings.request_seconds,
+        write_seconds=settings.write_seconds,
+        buffered_bytes=settings.max_buffered_bytes,
     )
     server = HttpServer(app.handle, app.refuse, limits, plane.turns)
+
+    room_for_files(limits.connections)
+    watch_for_the_vanished(listener, limits)
 
     # What lies in the plans folder is loaded before the first connection is taken; the kernel keeps those
     # who come meanwhile.

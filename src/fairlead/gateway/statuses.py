@@ -13,6 +13,7 @@ STATUS_OF: dict[type[e.FairleadError], int] = {
     e.MalformedRequest: 400,
     e.DataContractViolation: 400,
     e.PayloadTooLarge: 413,
+    e.RequestTimeout: 408,
     e.RouteNotFound: 404,
     e.MethodNotAllowed: 405,
     e.NotSupported: 501,

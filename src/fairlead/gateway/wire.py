@@ -1,0 +1,84 @@
+"""The transport of a connection: what waits to be sent, and when nothing more is read or written."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+__all__ = ["STEP_BYTES", "Wire"]
+
+STEP_BYTES = 64 * 1024
+"""What a slow caller takes of its answers at least, within `write_seconds`."""
+
+_LINGER_SECONDS = 1.0
+
+
+class Wire(asyncio.Protocol):
+    """A transport that may be gone, and how it is paused and closed."""
+
+    __slots__ = ("_closing", "_mark", "_reading", "_stuck", "_transport")
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._closing = False  # nothing more is written
+        self._reading = True
+        self._stuck = False  # the transport holds more than it likes
+        self._mark = (0, 0.0)  # unsent bytes, and when there were so many
+
+    def close(self) -> None:
+        """Closes once what was written has left."""
+        self._begin_closing()
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Closes at once."""
+        self._begin_closing()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _begin_closing(self) -> None:
+        self._closing = True
+        self._mark_unsent()
+
+    def _close_gently(self) -> None:
+        """Closes our half and reads on for a moment.
+
+        A caller who is still sending would otherwise see a reset instead of the answer.
+        """
+        self._begin_closing()
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write_eof()
+        self._go_on_reading()
+        asyncio.get_running_loop().call_later(_LINGER_SECONDS, transport.close)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _unsent(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def _mark_unsent(self) -> None:
+        self._mark = (self._unsent(), time.perf_counter())
+
+    def _takes_nothing(self, now: float, seconds: float) -> bool:
+        """Whether the caller has taken less than a step of what waits for it, in so many seconds."""
+        marked, since = self._mark
+        left = self._unsent()
+        if not left or left <= marked - STEP_BYTES or left > marked:
+            self._mark = (left, now)
+            return False
+        return since < now - seconds
+
+    def _stop_reading(self) -> None:
+        if self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+
+    def _go_on_reading(self) -> None:
+        if not self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
