@@ -14,6 +14,7 @@ from fairlead.registry.versions import VersionSpec
 from fairlead.routing.assign import slot_of
 from fairlead.routing.plan import STAGE_OF_ROLE, Arm
 from fairlead.runtimes.binding import Binding, Prediction
+from fairlead.runtimes.tables import TableBinding
 from fairlead.serving.batching import Batcher, Bounds
 from fairlead.serving.breaker import Breaker
 from fairlead.serving.cache import cache_secret
@@ -35,7 +36,10 @@ class CounterSource(Protocol):
 class LoadedVersion:
     """A version whose model is in memory and has answered a warm-up row."""
 
-    __slots__ = ("batcher", "binding", "breaker", "digest", "engine", "memory_bytes", "runtime", "spec")
+    __slots__ = (
+        "batcher", "binding", "breaker", "digest", "engine", "memory_bytes", "runtime", "spec",
+        "tables",
+    )  # fmt: skip
 
     def __init__(self, spec: VersionSpec, engine: Engine, binding: Binding, runtime: str) -> None:
         self.spec = spec
@@ -45,6 +49,7 @@ class LoadedVersion:
         self.digest = spec.manifest.digest
         self.memory_bytes = 0
         self.breaker = Breaker()
+        self.tables = TableBinding(spec.contract, spec.runtime)
         settings = spec.settings
         target = settings.latency_target_ms
         bounds = Bounds(

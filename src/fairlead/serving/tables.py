@@ -30,11 +30,7 @@ from fairlead.serving.ladder import is_fault
 from fairlead.serving.live import LiveArm, LiveModel
 from fairlead.serving.table_records import TableAsk, table_frames
 
-__all__ = ["TableAnswer", "TableAsk", "binding_of", "infer_table"]
-
-_MOST_BINDINGS = 1_024
-
-_bindings: dict[tuple[str, str], TableBinding] = {}
+__all__ = ["TableAnswer", "TableAsk", "infer_table"]
 
 
 class TableAnswer(NamedTuple):
@@ -48,17 +44,6 @@ class TableAnswer(NamedTuple):
     flagged: int
 
 
-def binding_of(arm: LiveArm) -> TableBinding:
-    """How tensors meet that arm's contract and model; made once per version and contract."""
-    key = (arm.version.digest, arm.compiled.id)
-    found = _bindings.get(key)
-    if found is None:
-        if len(_bindings) >= _MOST_BINDINGS:
-            _bindings.clear()
-        found = _bindings[key] = TableBinding(arm.compiled.contract, arm.version.spec.runtime)
-    return found
-
-
 async def infer_table(plane: DataPlane, model: LiveModel, ask: TableAsk) -> TableAnswer:
     """The answers for all rows and the arm that gave them; they are in the log before this returns.
 
@@ -70,7 +55,7 @@ async def infer_table(plane: DataPlane, model: LiveModel, ask: TableAsk) -> Tabl
         if ask.pin is not None:
             arm = model.pinned(ask.pin)
         ask.arm = arm
-        binding = binding_of(arm)
+        binding = arm.version.tables
         _require_outputs(ask.outputs, arm.version.binding.wanted)
         table = binding.bind(ask.tensors, arm.compiled.also_known, typed=ask.typed)
         ask.rows = table.rows

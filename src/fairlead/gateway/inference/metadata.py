@@ -31,16 +31,17 @@ class Outputs:
     """The types and shapes of versions' outputs, learnt from the answer to one warm-up row."""
 
     def __init__(self) -> None:
-        self._known: dict[str, dict[str, Array]] = {}
+        self._known: dict[tuple[str, tuple[str, ...]], dict[str, Array]] = {}
 
     async def of(self, arm: LiveArm) -> dict[str, Array]:
         """The outputs of one row; raises what the model raises."""
         version = arm.version
-        found = self._known.get(version.digest)
+        key = (version.digest, version.binding.wanted)
+        found = self._known.get(key)
         if found is None:
             if len(self._known) >= _MOST_KEPT:
                 self._known.clear()
-            found = self._known[version.digest] = await _one_row(version)
+            found = self._known[key] = await _one_row(version)
         return found
 
 
