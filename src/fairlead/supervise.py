@@ -93,10 +93,6 @@ class Supervisor:
         if "gateway" in roles:
             self._reserved = _reserve(settings)
             self._listeners = _listen(settings)
-            # Gateways need somebody who keeps the workers that they share.
-            self._host = listening(self.folder.models_socket)
-            number = self._host.fileno()
-            self.children.append(Child("models", self._starter("models", str(number), inherit=number)))
             for slot, listener in enumerate(self._listeners):
                 number = listener.fileno()
                 self.children.append(
@@ -104,6 +100,10 @@ class Supervisor:
                         gateway_name(slot), self._starter("gateway", str(slot), str(number), inherit=number)
                     )
                 )
+            # It keeps the workers that gateways share; a gateway that asks early waits in its backlog.
+            self._host = listening(self.folder.models_socket)
+            number = self._host.fileno()
+            self.children.append(Child("models", self._starter("models", str(number), inherit=number)))
         if "control" in roles:
             require_free_port(settings.admin_host, settings.admin_port, "admin_port")
         for role in ("agent", "control", "ingest"):

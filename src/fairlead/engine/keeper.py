@@ -46,6 +46,8 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
         self._trouble: str | None = None
+        self._ending = False
+        self._stopped = False
 
     @property
     def child(self) -> Child | None:
@@ -60,6 +62,8 @@ class Keeper:
             self._linger = None
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._keep())
+        elif self._ending:
+            pass  # the worker is going; another is started for this lease
         elif self._child is not None and self._child.alive:
             tell(There(lease.id, str(self._path), self._child.pid))
         elif self._trouble is not None:
@@ -69,7 +73,13 @@ class Keeper:
         """Takes a lessee away; without any the worker ends in a few seconds."""
         self._leases.pop(holder, None)
         if not self._leases and self._linger is None and self._task is not None:
-            self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._task.cancel)
+            self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._leave)
+
+    def _leave(self) -> None:
+        self._linger = None
+        self._ending = True
+        if self._task is not None:
+            self._task.cancel()
 
     def broken(self, pid: int, reason: str) -> None:
         """A gateway says that this process sends garbage."""
@@ -78,6 +88,7 @@ class Keeper:
 
     async def stop(self) -> None:
         """Ends the worker now."""
+        self._stopped = True
         if self._linger is not None:
             self._linger.cancel()
         if self._task is not None:
@@ -87,18 +98,30 @@ class Keeper:
     # --- its life -------------------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
+        while True:
+            await self._serve()
+            if self._stopped or not self._leases:
+                break
+            # Somebody came while it was being ended because everybody had gone.
+        self._ended()
+
+    async def _serve(self) -> None:
+        self._ending = False
         try:
             if not await self._adopted() and (failure := await self._launch()) is not None:
                 self._tell(lambda lease: Failed(lease.id, failure))
+                self._leases.clear()
                 return
             await self._follow()
         except asyncio.CancelledError:
-            pass  # nobody leases it any more
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()  # nobody leased it any more
         finally:
-            if self._child is not None:
-                await self._child.end("it was unloaded")
+            child, self._child = self._child, None
+            if child is not None:
+                await child.end("it was unloaded")
             self._path.unlink(missing_ok=True)
-            self._ended()
 
     async def _follow(self) -> None:
         """Watches the worker, and replaces it when it is lost."""
