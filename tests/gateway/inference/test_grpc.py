@@ -2,6 +2,7 @@
 
 import asyncio
 import queue
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,6 +15,8 @@ from tritonclient.utils import InferenceServerException
 
 from fairlead.gateway.inference import messages
 from fairlead.gateway.inference.messages import message
+from tests.servers import Servers, free_port
+from tests.waiting import wait_until
 
 ROWS = np.random.default_rng(0).uniform(0, 10, (9, 4)).astype(np.float32)
 
@@ -220,6 +223,28 @@ def test_the_health_check_knows_the_server_and_its_models(served):
         call = watch(request(service=""))
         assert next(call).status == 1
         call.cancel()
+
+
+def test_gateway_workers_share_the_port_and_nobody_else_gets_it(tmp_path):
+    port = free_port()
+    with Servers(tmp_path / "data", workers=2, FAIRLEAD_GRPC_PORT=str(port)) as servers:
+        wait_until(lambda: listeners(port) == 2)
+        for _ in range(4):
+            with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
+                assert client.is_server_live()
+                assert not client.is_server_ready()  # no model yet
+        ports = ["--port", "0", "--admin-port", "0", "--grpc-port", str(port)]
+        done = servers.cli("up", "--data", str(tmp_path / "other"), *ports, check=False)
+        assert done.returncode == 1
+        assert "--grpc-port" in done.stderr
+    assert listeners(port) == 0
+
+
+def listeners(port: int) -> int:
+    """How many sockets listen on that port."""
+    lines = "".join(Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6")).splitlines()
+    rows = [line.split() for line in lines]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows)
 
 
 def test_statistics_agree_with_those_over_http(served, client):

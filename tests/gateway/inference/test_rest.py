@@ -1,9 +1,14 @@
 """V2 over real HTTP: tritonclient works unchanged, and what goes wrong is `{"error": …}`."""
 
 import asyncio
+import contextlib
 import gzip
+import http.client as http_client
 import json
+import signal
+import threading
 import zlib
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,7 +18,11 @@ import tritonclient.http.aio as http_aio
 from hypothesis import given, settings
 from tritonclient.utils import InferenceServerException
 
+from fairlead.predictions.ingest import Ingest
+from tests.gateway.inference.conftest import Served, lay_models
 from tests.gateway.inference.test_codec import BODY, JSON, LENGTHS
+from tests.predictions.test_ingest import stored
+from tests.waiting import wait_until
 
 ROWS = np.random.default_rng(0).uniform(0, 10, (9, 4)).astype(np.float32)
 NAMES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
@@ -257,6 +266,33 @@ def test_the_asynchronous_client_works_too(served):
 
     labels = asyncio.run(ask())
     assert all(found == labels[0] for found in labels)
+
+
+def test_every_answered_row_is_in_the_log_of_a_gateway_that_is_killed(tmp_path):
+    folder = lay_models(tmp_path / "data")
+    running = Served(folder)
+    answered: list[str] = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError, http_client.HTTPException):
+            while True:
+                name = f"r-{len(answered)}"
+                if post(running, plain(id=name))[0] == 200:
+                    answered.append(name)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    wait_until(lambda: len(answered) >= 30)
+    running.stop(signal.SIGKILL)
+    asking.join()
+    running.close()
+    ingest = Ingest(folder.root)
+    ingest.catch_up(10)
+    ingest.flush()
+    rows = Counter(stored(ingest).column("request_id").to_pylist())
+    ingest.close()
+    assert {name: rows[name] for name in answered} == dict.fromkeys(answered, len(ROWS))
+    assert set(rows.values()) == {len(ROWS)}
 
 
 @settings(max_examples=150, deadline=None)
