@@ -1,9 +1,11 @@
-"""One gateway worker on a core of its own: answers per second with everything on, and what the cache gives.
+"""One gateway worker on a core of its own, with everything on: answers per second, and what each part costs.
 
     python bench/gateway.py [--rounds 5] [--seconds 3]
 
 A forest (100 trees, depth 6, 30 named features as JSON), two versions with sticky units, contract, cache, and
-a record written before each answer. wrk on the other core. Prints JSON: medians over interleaved rounds.
+a record written before each answer. wrk on the other core. Every case begins with a fresh server, and rounds
+are interleaved. Beside it, in the same rounds, two yardsticks for the machine: a server with a fixed answer
+(the same HTTP code) and the bare `session.run`. Prints JSON: medians, and ratios of medians.
 """
 
 from __future__ import annotations
@@ -11,32 +13,31 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-
-import msgspec
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.models import lay_plan, plan_of
+from bench.peers.fairlead_folder import lay_folder
+from bench.peers.load import Load
+from bench.peers.models import MODELS, features, make_models, rows_of
+from bench.peers.processes import ServerProcess, cores, free_ports
 
-from fairlead.contracts.contract import Contract, Field, Output
-from fairlead.process import RESOLVED
-from fairlead.registry.artifacts import manifest_of
-from fairlead.registry.versions import VersionSpec
-from fairlead.runtimes.base import OutputNames, RuntimeSpec, Tensor
 from fairlead.serving.folder import DataFolder
-from fairlead.settings import Settings
+from fairlead.telemetry.counters import read_counters
 
-BODIES = 20_000
+MODEL = MODELS["forest"]
+PATH = f"/v1/models/{MODEL.name}/predict"
+SERVERS = Path(__file__).parent / "peers" / "servers"
 
 
 def main() -> None:
@@ -46,131 +47,150 @@ def main() -> None:
     given = options.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("bench: wrk is not installed; install it from the system's packages.")
-    cases = {
-        "distinct inputs, 16 connections": (16, BODIES),
-        "distinct inputs, 64 connections": (64, BODIES),
-        "distinct inputs, 1 connection": (1, BODIES),
-        "one input (all cache hits), 16 connections": (16, 1),
-    }
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = lay_forest(Path(scratch) / "data")
-        scripts = {count: write_bodies(Path(scratch), count) for count in (BODIES, 1)}
-        for _ in range(given.rounds):
-            for name, (connections, count) in cases.items():
-                rows[name].append(measure(folder, scripts[count], connections, given.seconds))
-                shutil.rmtree(folder.log)
-    table = {
-        name: {key: round(statistics.median(row[key] for row in found), 3) for key in found[0]}
-        for name, found in rows.items()
+        bench = Bench(Path(scratch), given.seconds)
+        rounds = [bench.round() for _ in range(given.rounds)]
+    medians = {
+        case: {key: round(statistics.median(found[case][key] for found in rounds), 3) for key in values}
+        for case, values in rounds[0].items()
     }
-    print(json.dumps(table, indent=2))
+    spread = {
+        case: sorted(round(found[case]["per_second"]) for found in rounds)
+        for case in medians
+        if "per_second" in medians[case]
+    }
+    print(json.dumps({"medians": medians, "ratios": ratios(medians), "rounds": spread}, indent=2))
 
 
-def lay_forest(root: Path) -> DataFolder:
-    import numpy as np
-    from skl2onnx import to_onnx
-    from sklearn.datasets import load_breast_cancer
-    from sklearn.ensemble import RandomForestClassifier
-
-    folder = DataFolder(root).make()
-    data = load_breast_cancer()
-    names = [name.replace(" ", "_") for name in data.feature_names]
-    specs = []
-    for seed, version in enumerate(("v1", "v2")):
-        forest = RandomForestClassifier(100, max_depth=6, random_state=seed).fit(data.data, data.target)
-        sample = data.data[:1].astype(np.float32)
-        onnx = to_onnx(forest, sample, options={id(forest): {"zipmap": False}}, target_opset=17)
-        scratch = root / "scratch" / version
-        scratch.mkdir(parents=True)
-        (scratch / "model.onnx").write_bytes(onnx.SerializeToString())
-        manifest = manifest_of(scratch)
-        scratch.rename(folder.versions / manifest.digest)
-        fields = [Field(name=name, type="float", minimum=-1e6, maximum=1e6) for name in names]
-        specs.append(
-            VersionSpec(
-                model="forest",
-                version=version,
-                manifest=manifest,
-                runtime=RuntimeSpec(
-                    kind="onnx",
-                    entry="model.onnx",
-                    binding="matrix",
-                    inputs=(Tensor(name="X", dtype="float32", shape=(-1, 30)),),
-                    outputs=OutputNames(label="label", probabilities="probabilities"),
-                ),
-                contract=Contract(inputs=tuple(fields), output=Output(kind="class", classes=(0, 1))),
-            )
-        )
-    arms = {"stable": ("v1", "stable", 50), "canary": ("v2", "canary", 50)}
-    lay_plan(folder, plan_of(arms, model="forest"), *specs)
-    return folder
-
-
-def write_bodies(folder: Path, count: int) -> Path:
-    import numpy as np
-    from sklearn.datasets import load_breast_cancer
-
-    data = load_breast_cancer()
-    names = [name.replace(" ", "_") for name in data.feature_names]
-    noise = np.random.default_rng(0).normal(1, 0.01, (count, 30))
-    lines = ["local bodies = {}"]
-    for index in range(count):
-        row = (data.data[index % len(data.data)] * noise[index]).round(5).tolist()
-        body = {"features": dict(zip(names, row, strict=True)), "unit": f"user-{index}"}
-        lines.append(f"bodies[{index + 1}] = [[{json.dumps(body, separators=(',', ':'))}]]")
-    # The requests are made before the clock runs: wrk must not be what is measured.
-    lines += [
-        "local requests, next = {}, 0",
-        "init = function()",
-        "  local headers = {['Content-Type'] = 'application/json'}",
-        "  for i, body in ipairs(bodies) do",
-        "    requests[i] = wrk.format('POST', '/v1/models/forest/predict', headers, body)",
-        "  end",
-        "end",
-        f"request = function() next = next % {count} + 1; return requests[next] end",
-    ]
-    path = folder / f"bodies-{count}.lua"
-    path.write_text("\n".join(lines))
-    return path
-
-
-def measure(folder: DataFolder, script: Path, connections: int, seconds: int) -> dict[str, float]:
-    cores = sorted(os.sched_getaffinity(0))
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    port = listener.getsockname()[1]
-    # A cache that holds nothing but what it was asked just now: distinct inputs are misses.
-    settings = Settings(data=str(folder.root), grpc_port=0, cache_max_bytes=2**20, log_level="warning")
-    command = [sys.executable, "-m", "fairlead.process", "gateway", "0", str(listener.fileno())]
-    gateway = subprocess.Popen(
-        ["taskset", "-c", str(cores[0]), *command],
-        env={**os.environ, RESOLVED: msgspec.json.encode(settings).decode()},
-        pass_fds=(listener.fileno(),),
-    )  # fmt: skip
-    try:
-        wrk = ["wrk", "-t1", f"-c{connections}", "-s", str(script), "--latency", f"http://127.0.0.1:{port}"]
-        pinned = ["taskset", "-c", str(cores[-1])]
-        subprocess.run([*pinned, *wrk, "-d1s"], capture_output=True, check=True)
-        done = subprocess.run([*pinned, *wrk, f"-d{seconds}s"], capture_output=True, text=True, check=True)
-    finally:
-        gateway.send_signal(signal.SIGTERM)
-        gateway.wait(30)
-        listener.close()
-    assert "Non-2xx" not in done.stdout, done.stdout
-    assert "Socket errors" not in done.stdout, done.stdout
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
-    assert rate is not None
+def ratios(medians: dict[str, dict[str, float]]) -> dict[str, float]:
+    """What may be compared between machines: everything against what ran beside it."""
+    distinct = medians["distinct, 16 connections"]["per_second"]
+    best = max(distinct, medians["distinct, 64 connections"]["per_second"])
+    company = max(medians[f"with control and ingest, {count}"]["per_second"] for count in (16, 64))
     return {
-        "per_second": float(rate[1]),
-        "p50_ms": percentile(done.stdout, "50%"),
-        "p99_ms": percentile(done.stdout, "99%"),
+        "distinct of the fixed answer": round(best / medians["fixed answer, 16"]["per_second"], 3),
+        "distinct of session.run": round(best / medians["session.run, 1 row"]["per_second"], 3),
+        "hits of misses": round(medians["hits, 16 connections"]["per_second"] / distinct, 2),
+        "with control and ingest of alone": round(company / best, 3),
+        "processor time per request, two workers of one": round(
+            medians["two workers, 64"]["cpu_us"] / medians["distinct, 64 connections"]["cpu_us"], 3
+        ),
     }
 
 
-def percentile(text: str, which: str) -> float:
-    found = re.search(rf"^\s+{which}\s+([\d.]+)(us|ms|s)", text, re.MULTILINE)
-    assert found is not None, text
-    return float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]]
+class Bench:
+    """The data folder, the bodies, and one measurement of each case."""
+
+    def __init__(self, scratch: Path, seconds: int) -> None:
+        self._scratch, self._seconds = scratch, seconds
+        made = Path(__file__).parent / "peers" / "made"
+        make_models(made, [MODEL.name])
+        self._model_file = made / f"{MODEL.name}-v1.onnx"
+        lay_folder(scratch / "data", made, MODEL)
+        self._folder = DataFolder(scratch / "data")
+        self._rows = rows_of(MODEL)
+        bodies = [
+            json.dumps({"features": features(MODEL, row), "unit": f"user-{index}"}, separators=(",", ":"))
+            for index, row in enumerate(self._rows)
+        ]
+        self._first = bodies[0]
+        (scratch / "all").mkdir()
+        (scratch / "one").mkdir()
+        self._distinct = Load(scratch / "all", bodies)
+        self._same = Load(scratch / "one", bodies[:1])
+
+    def round(self) -> dict[str, dict[str, float]]:
+        """Every case once."""
+        found = {"session.run, 1 row": {"per_second": self._raw()}, "fixed answer, 16": self._hello()}
+        for connections in (1, 16, 64):
+            name = f"distinct, {connections} connection{'s' if connections > 1 else ''}"
+            with self._gateways(1) as server:
+                found[name] = self._loaded(server, self._distinct, connections)
+        with self._gateways(1) as server:
+            found["hits, 16 connections"] = self._loaded(server, self._same, 16)
+        for connections in (16, 64):
+            with self._everything() as server:
+                found[f"with control and ingest, {connections}"] = self._loaded(
+                    server, self._distinct, connections
+                )
+        with self._gateways(2) as server:
+            found["two workers, 64"] = self._loaded(server, self._distinct, 64)
+            found["two workers, 64"]["share of the busier"] = self._busier_share()
+        return found
+
+    def _loaded(self, server: ServerProcess, load: Load, connections: int) -> dict[str, float]:
+        load.run(server, PATH, connections, 1)
+        report = load.run(server, PATH, connections, self._seconds)
+        if report["errors"]:
+            raise SystemExit(f"bench: {report} of {connections} connections")
+        return {
+            "per_second": report["per_second"],
+            "p50_ms": report["p50_ms"],
+            "p99_ms": report["p99_ms"],
+            "cpu_us": report["cores"] / report["per_second"] * 1e6,
+        }
+
+    def _gateways(self, workers: int) -> Any:
+        return self._server([sys.executable, "-m", "fairlead.supervise"], workers)
+
+    def _everything(self) -> Any:
+        return self._server([str(Path(sys.executable).with_name("fairlead")), "up"], 1)
+
+    @contextmanager
+    def _server(self, command: list[str], workers: int) -> Iterator[ServerProcess]:
+        port, admin, grpc = free_ports(3)
+        environment = {
+            "FAIRLEAD_DATA": str(self._folder.root),
+            "FAIRLEAD_PORT": str(port),
+            "FAIRLEAD_ADMIN_PORT": str(admin),
+            "FAIRLEAD_GRPC_PORT": str(grpc),
+            "FAIRLEAD_WORKERS": str(workers),
+            "FAIRLEAD_LOG_LEVEL": "warning",
+            # A cache that holds nothing but what it was asked just now: distinct inputs are misses.
+            "FAIRLEAD_CACHE_MAX_BYTES": str(2**20),
+        }
+        shutil.rmtree(self._folder.counters, ignore_errors=True)
+        with ServerProcess(command, environment, self._scratch, port) as server:
+            server.await_right(PATH, self._first, lambda raw: b'"prediction"' in raw)
+            yield server
+        shutil.rmtree(self._folder.log, ignore_errors=True)
+        shutil.rmtree(self._folder.root / "predictions", ignore_errors=True)
+
+    def _busier_share(self) -> float:
+        answered = []
+        for block in sorted(self._folder.counters.iterdir()):
+            alone = self._scratch / "block"
+            shutil.rmtree(alone, ignore_errors=True)
+            alone.mkdir()
+            shutil.copy(block, alone)
+            answered.append(sum(row.answered for row in read_counters(alone)))
+        return max(answered) / sum(answered)
+
+    def _hello(self) -> dict[str, float]:
+        (port,) = free_ports(1)
+        environment = {"BENCH_PORT": str(port), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, str(SERVERS / "hello_server.py")]
+        with ServerProcess(command, environment, self._scratch, port) as server:
+            server.await_right(PATH, self._first, bool)
+            return self._loaded(server, self._distinct, 16)
+
+    def _raw(self) -> float:
+        rows = self._scratch / "rows.json"
+        rows.write_text(json.dumps(self._rows[:128]))
+        environment = {
+            **os.environ,
+            "BENCH_MODEL_FILE": str(self._model_file),
+            "BENCH_FACTS": json.dumps(asdict(MODEL)),
+            "BENCH_BATCH": "0",
+            "BENCH_PORT": "0",
+            "BENCH_ROWS": str(rows),
+            "BENCH_SECONDS": "1",
+        }
+        command = ["taskset", "-c", str(cores()[0]), sys.executable, str(SERVERS / "raw_session.py")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"bench: session.run: {done.stderr.strip()[-300:]}")
+        return float(json.loads(done.stdout)["rows_1"])
 
 
 if __name__ == "__main__":

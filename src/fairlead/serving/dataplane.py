@@ -32,6 +32,7 @@ __all__ = ["FULL", "DataPlane"]
 
 logger = logging.getLogger(__name__)
 
+_FEW = 100
 FULL = "The gateway is full: the answer would come too late."
 
 
@@ -74,11 +75,12 @@ class DataPlane:
         """Whether one more request, read at `received`, can be answered in time; counts it as shed if not.
 
         A turn reads for so long that it is over after `max_turn` seconds. A request may have lain unread for
-        as long as the turn before took, but not from before `since`, and waits for the end of this turn.
+        as long as the turn before took, but not from before `since`, and waits for the end of this turn. A
+        turn with few requests is never cut short: if it is long, something else held it up.
         """
         turns = self.turns
         takes = turns.takes(received)
-        if takes <= self._max_turn and (
+        if (takes <= self._max_turn or turns.walks < _FEW) and (
             deadline is None or received + min(turns.waited(received), received - since) + takes <= deadline
         ):
             return True

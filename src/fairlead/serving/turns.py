@@ -110,6 +110,11 @@ class Turns:
         """How many seconds this turn will have taken when its answers leave, if nothing more is read."""
         return (now - self.began) * (1.0 + self._ratio) if self.began else 0.0
 
+    @property
+    def walks(self) -> int:
+        """How many walks have come to the gates in this turn."""
+        return len(self.ran.waiting) + len(self.written.waiting)
+
     def schedule(self) -> None:
         """Has the gates opened once this turn's sockets have been looked at."""
         if not self.began:
