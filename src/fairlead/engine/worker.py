@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import msgspec
 
@@ -22,7 +20,6 @@ from fairlead.engine.frames import (
     Cancel,
     Failed,
     FrameError,
-    Frames,
     Jobs,
     Lease,
     Lost,
@@ -34,6 +31,7 @@ from fairlead.engine.frames import (
     unpack,
 )
 from fairlead.engine.leases import Leases
+from fairlead.engine.link import Link
 from fairlead.engine.paths import connected
 from fairlead.errors import (
     DeadlineExceeded,
@@ -78,7 +76,7 @@ class WorkerEngine:
         self._terms = terms or Terms()
         self._number: int | None = None
         self._first: asyncio.Future[None] | None = None
-        self._connection: _Connection | None = None
+        self._connection: Link | None = None
         self._place: There | None = None
         self._tickets: dict[int, Ticket] = {}
         self._cancelled: set[int] = set()
@@ -250,7 +248,7 @@ class WorkerEngine:
             self._leases.broken(self._number, self._place.pid, reason)
         self._lose(reason)
 
-    def hung_up(self, connection: _Connection) -> None:
+    def hung_up(self, connection: Link) -> None:
         """The worker closed the connection. Why, the host will say."""
         if connection is self._connection:
             self._connection = None
@@ -300,7 +298,7 @@ class WorkerEngine:
             self._trouble = f"it cannot be reached: {error.strerror}"
             return  # the host notices, and says when it is back
         ours.setblocking(False)
-        connection = _Connection(self, ours)
+        connection = Link(self, ours)
         await asyncio.get_running_loop().create_unix_connection(lambda: connection, sock=ours)
         if self._stopped:
             connection.close()
@@ -378,53 +376,3 @@ def _error(answer: Answer) -> FairleadError | None:
             return Overloaded(answer.message, remedy="Try again later.")
         case _:
             return RuntimeFailed(f"The model raised {answer.message}")
-
-
-class _Connection(asyncio.BufferedProtocol):
-    """The socket to the worker. Long answers are received where their tensors stay."""
-
-    def __init__(self, engine: WorkerEngine, sock: socket.socket) -> None:
-        self._engine = engine
-        self._socket = sock
-        self._frames = Frames()
-        self._transport: asyncio.Transport | None = None
-
-    def send(self, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if len(buffers) > 1:
-            transport.writelines(buffers)
-            return
-        (frame,) = buffers
-        sent = 0
-        if not transport.get_write_buffer_size():
-            # At once: the loop would send it at the end of its turn, and the model is waiting.
-            try:
-                sent = self._socket.send(frame)
-            except OSError:
-                sent = 0  # full, or gone: the transport finds out
-        if sent < len(frame):
-            transport.write(memoryview(frame)[sent:])
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._frames.space()
-
-    def buffer_updated(self, nbytes: int) -> None:
-        try:
-            for frame in self._frames.filled(nbytes):
-                if not isinstance(frame.message, Answer):
-                    raise FrameError("That is no answer.")
-                self._engine.answered(frame.message, frame.payload)
-        except FrameError as error:
-            self._engine.garbage(f"it sent what is no answer ({error})")
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._engine.hung_up(self)
