@@ -79,8 +79,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_connections: Annotated[
         _Count,
         Meta(
-            description="Open connections per gateway worker; one more takes the place of the one that is idle "
-            "for longest, or is refused (503)."
+            description="Open connections per gateway worker; one more takes the place of the one that is "
+            "idle for longest, or is refused (503)."
         ),
     ] = 4_096
     max_turn_ms: Annotated[
@@ -93,8 +93,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_buffered_bytes: Annotated[
         _Count,
         Meta(
-            description="Bytes per gateway worker of requests that come in pieces and are not yet answered; a body "
-            "that would exceed it is refused (503)."
+            description="Bytes per gateway worker of requests that come in pieces and are not yet answered; "
+            "a body that would exceed it is refused (503)."
         ),
     ] = 256 * 2**20
     request_seconds: Annotated[
@@ -104,8 +104,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     write_seconds: Annotated[
         _Positive,
         Meta(
-            description="A caller that takes less than 64 KiB of its waiting answers, and not all, in so long is "
-            "cut off."
+            description="A caller that takes less than 64 KiB of its waiting answers, and not all, in so "
+            "long is cut off."
         ),
     ] = 30.0
     idle_seconds: Annotated[

@@ -2,99 +2,21 @@
 
 import asyncio
 import socket
-import threading
 import time
 
 import pytest
-import uvloop
 
-from fairlead.errors import FairleadError
-from fairlead.gateway.protocol import HttpServer, Limits, Request, response
-from fairlead.gateway.statuses import problem, status_of
-from fairlead.serving.envelope import encode
-from fairlead.serving.turns import Turns
+from tests.gateway.plain_server import Running, get, hear, limits, post
 from tests.waiting import wait_until
 
-LIMITS = Limits(body_bytes=2_000, header_bytes=1_000, connections=20, idle_seconds=0.5)
-
-
-async def echo(request: Request) -> bytes:
-    """Answers the body; `/slow` and `/slower` wait first."""
-    if request.path == b"/slow":
-        await asyncio.sleep(0.1)
-    if request.path == b"/slower":
-        await asyncio.sleep(0.3)
-    if request.path == b"/large":
-        return response(200, b"x" * 5_000_000)
-    return response(200, request.path + b" " + request.body)
-
-
-def refuse(error: FairleadError) -> bytes:
-    return response(status_of(error), encode(problem(error)))
-
-
-class Running:
-    def __init__(self) -> None:
-        self.started = threading.Event()
-        self.thread = threading.Thread(target=lambda: uvloop.run(self._serve()), daemon=True)
-        self.thread.start()
-        assert self.started.wait(5)
-
-    async def _serve(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.server = HttpServer(echo, refuse, LIMITS, Turns(lambda: None, lambda: None))
-        self.listening = await self.loop.create_server(self.server, "127.0.0.1", 0)
-        self.port = self.listening.sockets[0].getsockname()[1]
-        self.ended = asyncio.Event()
-        sweeping = self.loop.create_task(self.server.sweep())
-        self.started.set()
-        await self.ended.wait()
-        sweeping.cancel()
-        self.listening.close()
-        await self.server.drain(0.1)
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), 5)
-
-    def say(self, data: bytes) -> bytes:
-        """Everything the server answers to the bytes until it closes or falls silent."""
-        with self.connect() as caller:
-            caller.sendall(data)
-            return hear(caller)
-
-    def stop(self) -> None:
-        self.loop.call_soon_threadsafe(self.ended.set)
-        self.thread.join(5)
-
-
-def hear(caller: socket.socket, quiet: float = 0.25) -> bytes:
-    caller.settimeout(quiet)
-    heard = b""
-    try:
-        while piece := caller.recv(65536):
-            heard += piece
-    except TimeoutError:
-        pass
-    except ConnectionResetError:
-        heard += b"<reset>"
-    return heard
+LIMITS = limits()
 
 
 @pytest.fixture(scope="module")
 def running():
-    server = Running()
+    server = Running(LIMITS)
     yield server
     server.stop()
-
-
-def get(path: str = "/", *headers: str, version: str = "1.1", host: str = "h") -> bytes:
-    lines = [f"GET {path} HTTP/{version}", f"Host: {host}", *headers]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
-
-
-def post(path: str, body: bytes, *headers: str) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "Host: h", f"Content-Length: {len(body)}", *headers]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
 def test_a_request_is_answered_with_its_body(running):
@@ -247,21 +169,8 @@ def test_a_caller_that_reads_slowly_gets_everything(running):
         assert heard.endswith(b"x" * 1000)
 
 
-def test_connections_beyond_the_limit_are_turned_away():
-    server = Running()
-    try:
-        held = [server.connect() for _ in range(LIMITS.connections)]
-        wait_until(lambda: len(server.server.connections) == LIMITS.connections, 5)
-        with server.connect() as extra:
-            assert hear(extra, 1.0) in (b"", b"<reset>")
-        for caller in held:
-            caller.close()
-    finally:
-        server.stop()
-
-
 def test_draining_answers_what_is_under_way_and_closes():
-    server = Running()
+    server = Running(LIMITS)
     with server.connect() as caller:
         caller.sendall(get("/slow"))
         wait_until(lambda: any(c.busy for c in server.server.connections), 5)
