@@ -53,6 +53,22 @@ def test_a_pickle_answers_from_its_worker(servers: Servers):
         wait_until(lambda: doubled(client, 3.5) == 7.0, 20)
 
 
+def test_a_table_over_v2_is_answered_from_its_worker(servers: Servers):
+    import tritonclient.http as triton
+
+    rows = np.arange(1_000, 3_500, dtype=np.float64)  # in three pieces
+    given = triton.InferInput("x", [2_500], "FP64")
+    given.set_data_from_numpy(rows)
+    with fairlead.Client(servers.url) as client:
+        wait_until(lambda: doubled(client, 3.5) == 7.0, 20)
+    with triton.InferenceServerClient(servers.url.removeprefix("http://")) as client:
+        metadata = client.get_model_metadata("moody")
+        assert [part["datatype"] for part in metadata["inputs"]] == ["FP64"]
+        (name,) = [part["name"] for part in metadata["outputs"]]
+        answered = client.infer("moody", [given]).as_numpy(name)
+    np.testing.assert_array_equal(answered.reshape(-1), 2 * rows)
+
+
 @pytest.mark.parametrize(
     ("trouble", "errors"),
     [(666.0, (RuntimeFailed,)), (777.0, (DeadlineExceeded,)), (888.0, (RuntimeFailed, DeadlineExceeded))],

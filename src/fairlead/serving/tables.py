@@ -23,14 +23,14 @@ from fairlead.errors import (
     Overloaded,
     RuntimeFailed,
 )
-from fairlead.runtimes.base import Array
+from fairlead.runtimes.base import Array, Tensors
 from fairlead.runtimes.tables import Answers, TableBinding
 from fairlead.serving.dataplane import DataPlane
 from fairlead.serving.ladder import is_fault
-from fairlead.serving.live import LiveArm, LiveModel
+from fairlead.serving.live import LiveArm, LiveModel, LoadedVersion
 from fairlead.serving.table_records import TableAsk, table_frames
 
-__all__ = ["TableAnswer", "TableAsk", "infer_table"]
+__all__ = ["TableAnswer", "TableAsk", "infer_table", "run_version"]
 
 
 class TableAnswer(NamedTuple):
@@ -110,12 +110,7 @@ async def _run(arm: LiveArm, binding: TableBinding, checked: Checked, ask: Table
             await asyncio.sleep(0)
         timeout = _seconds_left(arm, ask)
         started = time.perf_counter()
-        if version.engine.inline:
-            outputs = version.engine.run_now(piece)
-        else:
-            outputs = await version.engine.submit(
-                piece, count, timeout, deadline=ask.deadline, priority=ask.priority
-            )
+        outputs = await run_version(version, piece, count, timeout, ask.deadline, ask.priority)
         arm.counters.ran(count, time.perf_counter() - started)
         for name, array in outputs.items():
             if array.shape[:1] != (count,):
@@ -129,6 +124,24 @@ async def _run(arm: LiveArm, binding: TableBinding, checked: Checked, ask: Table
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
     except (KeyError, ValueError) as error:
         raise RuntimeFailed("The model answered other shapes for some rows than for others.") from error
+
+
+async def run_version(
+    version: LoadedVersion,
+    feed: Tensors,
+    rows: int,
+    timeout: float,
+    deadline: float | None = None,
+    priority: int = 0,
+) -> dict[str, Array]:
+    """The wanted outputs, wherever the model runs; raises what its engine raises."""
+    engine = version.engine
+    if engine.inline:
+        return engine.run_now(feed)
+    # A task of its own: engines wait with time limits, and whoever asks here need not be in a task.
+    return await asyncio.get_running_loop().create_task(
+        engine.submit(feed, rows, timeout, deadline=deadline, priority=priority)
+    )
 
 
 def _require_outputs(wanted: Sequence[str], known: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from fairlead.gateway.inference.datatypes import Array, datatype_of, datatype_of
 from fairlead.gateway.inference.service import version_arm
 from fairlead.runtimes.warmup import warm_row
 from fairlead.serving.live import LiveArm, LiveModel, LoadedVersion
+from fairlead.serving.tables import run_version
 from fairlead.telemetry.counters import read_counters
 
 __all__ = ["Outputs", "model_config", "model_metadata", "server_metadata", "statistics"]
@@ -47,9 +48,7 @@ class Outputs:
 
 async def _one_row(version: LoadedVersion) -> dict[str, Array]:
     feed = version.binding.encode([warm_row(version.spec.contract)])
-    if version.engine.inline:
-        return version.engine.run_now(feed)
-    return await version.engine.submit(feed, 1, version.spec.settings.timeout_ms / 1000)
+    return await run_version(version, feed, 1, version.spec.settings.timeout_ms / 1000)
 
 
 async def model_metadata(model: LiveModel, version: str, outputs: Outputs) -> dict[str, Any]:
