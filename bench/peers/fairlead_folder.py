@@ -1,4 +1,8 @@
-"""A data folder with one model as two versions with sticky units, each with half of the traffic."""
+"""A data folder with one model as two versions with sticky units.
+
+Light models have both versions in traffic, each with half. The heavy one serves its first version alone, as
+the other servers do: two models would not be compared with one.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +37,10 @@ def lay_folder(root: Path, made: Path, model: Model) -> None:
             model=model.name, version=version, manifest=manifest, runtime=runtime, contract=contract
         )
         specs.append(spec)
+    half = 100 if model.name == "heavy" else 50
     arms: dict[str, tuple[str, Role, float]] = {
-        "stable": ("v1", "stable", 50),
-        "canary": ("v2", "canary", 50),
+        "stable": ("v1", "stable", half),
+        "canary": ("v2", "canary", 100 - half),
     }
     lay_plan(folder, plan_of(arms, model=model.name), *specs)
 

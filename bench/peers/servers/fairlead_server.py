@@ -1,20 +1,20 @@
-"""One Fairlead gateway as `fairlead up` starts it, on a data folder that has been laid out."""
+"""Fairlead's gateways alone, as `python -m fairlead.supervise` starts them, on a laid-out data folder.
+
+One gateway, and the model host: a heavy model runs in a worker process, as it always does.
+"""
 
 from __future__ import annotations
 
 import os
-import socket
 import sys
 
-import msgspec
-
-from fairlead.process import RESOLVED
-from fairlead.settings import Settings
-
-# A cache that holds nothing but what it was asked just now: distinct rows are misses.
-settings = Settings(data=os.environ["BENCH_PREPARED"], cache_max_bytes=2**20, log_level="warning")
-os.environ[RESOLVED] = msgspec.json.encode(settings).decode()
-listener = socket.create_server(("127.0.0.1", int(os.environ["BENCH_PORT"])), backlog=1024)
-listener.set_inheritable(True)
-command = [sys.executable, "-m", "fairlead.process", "gateway", "0", str(listener.fileno())]
-os.execv(sys.executable, command)
+os.environ.update(
+    FAIRLEAD_DATA=os.environ["BENCH_PREPARED"],
+    FAIRLEAD_PORT=os.environ["BENCH_PORT"],
+    FAIRLEAD_GRPC_PORT=os.environ["BENCH_MORE_PORTS"].split(",")[0],
+    FAIRLEAD_WORKERS="1",
+    # A cache that holds nothing but what it was asked just now: distinct rows are misses.
+    FAIRLEAD_CACHE_MAX_BYTES=str(2**20),
+    FAIRLEAD_LOG_LEVEL="warning",
+)
+os.execv(sys.executable, [sys.executable, "-m", "fairlead.supervise"])

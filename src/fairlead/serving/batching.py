@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from typing import Any
 
 from fairlead.engine.base import Engine, Ticket
 from fairlead.errors import DeadlineExceeded, FairleadError, Overloaded, RuntimeFailed
 from fairlead.runtimes.base import Array
 from fairlead.runtimes.binding import Binding, Prediction, Row
 from fairlead.serving.costs import RunCosts
+from fairlead.serving.turns import Halt, Sink, Turns
 
 __all__ = ["Batcher", "Bounds"]
 
@@ -54,18 +55,81 @@ class Bounds:
 
 
 class _Rows(Ticket):
-    """Rows under way, and who waits for them."""
+    """Rows under way, and who waits for them. Once settled they have answers or an error."""
 
-    __slots__ = ("bytes", "callers", "expected", "future", "since", "values")
+    __slots__ = ("answers", "bytes", "error", "expected", "key", "settled", "since", "values", "waits")
 
-    def __init__(self, batcher: Batcher, values: Sequence[Row], deadline: float, priority: int) -> None:
+    def __init__(
+        self, batcher: Batcher, values: Sequence[Row], deadline: float, priority: int, key: bytes | None
+    ) -> None:
         super().__init__(batcher, len(values), deadline, priority)
         self.values = values
-        self.future: asyncio.Future[list[Answered]] = asyncio.get_running_loop().create_future()
-        self.callers = 0
+        self.key = key
+        self.waits: list[_Wait] = []
+        self.settled = False
+        self.answers: list[Answered] = []
+        self.error: FairleadError | None = None
         self.bytes = 0
         self.since = 0.0
         self.expected = 0.0
+
+
+class _Wait(Halt):
+    """One caller's wait for rows, until a moment of his own. He may share them with others."""
+
+    __slots__ = ("_batcher", "_future", "_sink", "_turns", "_walk", "late", "ticket", "until")
+
+    def __init__(self, batcher: Batcher, ticket: _Rows, until: float) -> None:
+        self._batcher = batcher
+        self.ticket = ticket
+        self.until = until
+        self.late = False
+        self._turns: Turns | None = None
+        self._walk: Coroutine[Any, Any, bytes] | None = None
+        self._sink: Sink | None = None
+        self._future: asyncio.Future[None] | None = None
+
+    def __await__(self) -> Generator[Any, None, list[Answered]]:
+        ticket = self.ticket
+        if not ticket.settled:
+            ticket.waits.append(self)
+            try:
+                if Turns.stepping:
+                    yield self
+                else:
+                    self._future = asyncio.get_running_loop().create_future()
+                    yield from self._future
+            except BaseException:
+                self._batcher.left(self)
+                raise
+        if self.late:
+            raise DeadlineExceeded(
+                "The model did not answer in time.",
+                remedy="Raise timeout_ms of the version, or make the model faster.",
+            )
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.answers
+
+    def park(self, turns: Turns, walk: Coroutine[Any, Any, bytes], sink: Sink) -> None:
+        """The walk goes on when the rows are settled, or the caller's time is over."""
+        self._turns, self._walk, self._sink = turns, walk, sink
+        sink.task = self
+
+    def cancel(self) -> None:
+        """The caller went away."""
+        if self._turns is not None and self._walk is not None:
+            walk, self._walk = self._walk, None
+            self._turns.cancel(walk)
+
+    def wake(self) -> None:
+        """It is over."""
+        if self._walk is not None and self._turns is not None and self._sink is not None:
+            walk, self._walk = self._walk, None
+            self._sink.task = None
+            self._turns.start(walk, self._sink)
+        elif self._future is not None and not self._future.done():
+            self._future.set_result(None)
 
 
 class Batcher:
@@ -83,6 +147,9 @@ class Batcher:
         self.costs = RunCosts()
         self._batch_rows = bounds.max_batch_rows
         self._pending: list[_Rows] = []
+        self._under_way: dict[_Rows, None] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
         self._in_flight: dict[bytes, _Rows] = {}
         self._rows = 0
         self._bytes = 0
@@ -107,12 +174,10 @@ class Batcher:
         while True:
             ticket = None if key is None else self._in_flight.get(key)
             if ticket is None:
-                ticket = self._admit([row], until, priority)
-                if key is not None:
-                    self._in_flight[key] = ticket
-                    ticket.future.add_done_callback(partial(self._landed, key))
+                ticket = self._admit([row], until, priority, key)
+            self._watch(until)
             try:
-                (answer,) = await self._wait(ticket, until)
+                (answer,) = await _Wait(self, ticket, until)
             except DeadlineExceeded:
                 # It was another caller's, who had less time.
                 if ticket.deadline < until - _LATER_SECONDS and time.monotonic() < until:
@@ -130,7 +195,9 @@ class Batcher:
         """
         until = self._until(deadline)
         try:
-            return await self._wait(self._admit(rows, until, priority), until)
+            ticket = self._admit(rows, until, priority)
+            self._watch(until)
+            return await _Wait(self, ticket, until)
         except RuntimeFailed as error:
             if len(rows) == 1:
                 return [error]
@@ -142,7 +209,9 @@ class Batcher:
 
     async def _alone(self, row: Row, until: float, priority: int) -> list[Prediction] | FairleadError:
         try:
-            (answer,) = await self._wait(self._admit([row], until, priority), until)
+            ticket = self._admit([row], until, priority)
+            self._watch(until)
+            (answer,) = await _Wait(self, ticket, until)
         except FairleadError as error:
             return error
         return answer if isinstance(answer, FairleadError) else [answer]
@@ -153,7 +222,9 @@ class Batcher:
 
     # --- in and out -----------------------------------------------------------------------------------------
 
-    def _admit(self, values: Sequence[Row], deadline: float, priority: int) -> _Rows:
+    def _admit(
+        self, values: Sequence[Row], deadline: float, priority: int, key: bytes | None = None
+    ) -> _Rows:
         """Takes rows in, unless too much waits already or they could not be answered in time."""
         bounds = self._bounds
         count = len(values)
@@ -171,9 +242,12 @@ class Batcher:
                 f"The answer would take about {wait:.2g} s and may take {max(0.0, deadline - now):.2g} s.",
                 remedy="Try again later.",
             )
-        ticket = _Rows(self, values, deadline, priority)
+        ticket = _Rows(self, values, deadline, priority, key)
         ticket.since, ticket.expected = now, wait / self.costs.slip
         self._rows += count
+        self._under_way[ticket] = None
+        if key is not None:
+            self._in_flight[key] = ticket
         if not self._pending:
             asyncio.get_running_loop().call_soon(self._flush)
         self._pending.append(ticket)
@@ -190,39 +264,57 @@ class Batcher:
         costs = self.costs
         return costs.slip * costs.seconds(ahead + rows, self._batch_rows) / self._bounds.instances
 
-    def _landed(self, key: bytes, _: object) -> None:
-        self._in_flight.pop(key, None)
+    def left(self, wait: _Wait) -> None:
+        """A caller gives up. Rows that nobody waits for any more leave the worker's queue."""
+        ticket = wait.ticket
+        if wait in ticket.waits:
+            ticket.waits.remove(wait)
+        if not ticket.waits and not ticket.settled:
+            self._engine.cancel([ticket])
+            self._settle(ticket)
 
-    async def _wait(self, ticket: _Rows, until: float) -> list[Answered]:
-        ticket.callers += 1
-        try:
-            # One caller who gives up must not take the answer from those who share it: no cancelling here.
-            done, _ = await asyncio.wait([ticket.future], timeout=until - time.monotonic())
-            if not done:
-                raise DeadlineExceeded(
-                    "The model did not answer in time.",
-                    remedy="Raise timeout_ms of the version, or make the model faster.",
-                )
-            return ticket.future.result()
-        finally:
-            ticket.callers -= 1
-            if not ticket.callers and not ticket.future.done():
-                self._abandon(ticket)
-
-    def _abandon(self, ticket: _Rows) -> None:
-        """Nobody waits for it any more: it leaves the worker's queue."""
-        self._engine.cancel([ticket])
-        self._left(ticket)
-        ticket.future.cancel()
-
-    def _left(self, ticket: _Rows) -> None:
+    def _settle(self, ticket: _Rows) -> None:
+        """The rows are answered, have failed, or nobody wants them."""
+        ticket.settled = True
+        ticket.values = ()
         self._rows -= ticket.rows
         self._bytes -= ticket.bytes
+        del self._under_way[ticket]
+        if ticket.key is not None:
+            self._in_flight.pop(ticket.key, None)
+        waits, ticket.waits = ticket.waits, []
+        for wait in waits:
+            wait.wake()
+
+    # --- time -----------------------------------------------------------------------------------------------
+
+    def _watch(self, until: float) -> None:
+        """Has those who wait looked at when that moment has come: one alarm serves all."""
+        if self._alarm is None or until < self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm_at = until
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_later(max(0.0, until - time.monotonic()), self._look)
+
+    def _look(self) -> None:
+        """Tells those whose time is over."""
+        self._alarm = None
+        now = time.monotonic()
+        late = [wait for ticket in self._under_way for wait in ticket.waits if wait.until <= now]
+        for wait in late:
+            if wait in wait.ticket.waits:
+                wait.late = True
+                self.left(wait)
+                wait.wake()
+        still = [wait.until for ticket in self._under_way for wait in ticket.waits]
+        if still:
+            self._watch(max(min(still), now + _LATER_SECONDS))
 
     # --- to the engine and back -----------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        tickets, self._pending = [ticket for ticket in self._pending if not ticket.future.done()], []
+        tickets, self._pending = [ticket for ticket in self._pending if not ticket.settled], []
         if tickets:
             self._post(tickets)
 
@@ -240,7 +332,7 @@ class Batcher:
             return
         share = size // len(tickets)
         for ticket in tickets:
-            if not ticket.future.done():
+            if not ticket.settled:
                 ticket.bytes = share
                 self._bytes += share
 
@@ -256,11 +348,11 @@ class Batcher:
         now = time.monotonic()
         for ticket in tickets:
             assert isinstance(ticket, _Rows)
-            self._left(ticket)
-            if ticket.expected > 0.0:
-                self.costs.waited(ticket.expected, now - ticket.since)
-            if not ticket.future.done():
-                ticket.future.set_result(answers[start : start + ticket.rows])
+            if not ticket.settled:
+                if ticket.expected > 0.0:
+                    self.costs.waited(ticket.expected, now - ticket.since)
+                ticket.answers = answers[start : start + ticket.rows]
+                self._settle(ticket)
             start += ticket.rows
 
     def _decoded_alone(self, outputs: dict[str, Array], count: int) -> list[Answered]:
@@ -277,10 +369,9 @@ class Batcher:
         """The engine has no outputs for these."""
         for ticket in tickets:
             assert isinstance(ticket, _Rows)
-            self._left(ticket)
-            if not ticket.future.done():
-                ticket.future.set_exception(error)
-                ticket.future.exception()  # seen: a caller who gave up must not make a warning
+            if not ticket.settled:
+                ticket.error = error
+                self._settle(ticket)
 
     def observed(self, rows: int, seconds: float, waiting: int, counted: bool) -> None:
         """A run has ended: counts it, learns what a run costs, and how much other gateways have waiting."""

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, Protocol
 
-__all__ = ["Sink", "Turns"]
+__all__ = ["Canceller", "Halt", "Sink", "Turns"]
 
 _Walk = Coroutine[Any, Any, bytes]
 
@@ -26,18 +26,38 @@ _TELLING_SECONDS = 0.001
 _ADAPTION = 0.2
 
 
+class Canceller(Protocol):
+    """Something under way that can be given up, such as a task."""
+
+    def cancel(self) -> object:
+        """Gives it up."""
+        ...
+
+
 class Sink(Protocol):
     """Where the answer of a walk goes."""
 
-    task: asyncio.Task[bytes] | None
-    """The task that the walk became, so that it can be cancelled; None while it is none."""
+    task: Canceller | None
+    """What to cancel when the answer is not wanted any more: the task that the walk became, or its waiting
+    elsewhere; None while it cannot be cancelled."""
 
     def fill(self, answer: bytes) -> None:
         """Takes the answer."""
         ...
 
 
-class _Gate:
+class Halt:
+    """Something that a walk can wait for without becoming a task: its `__await__` yields itself when
+    `Turns.stepping`, and it is then told who waits."""
+
+    __slots__ = ()
+
+    def park(self, turns: Turns, walk: _Walk, sink: Sink) -> None:
+        """`walk` waits; once that is over, `turns.start(walk, sink)` goes on with it."""
+        raise NotImplementedError
+
+
+class _Gate(Halt):
     """A place where walks wait for the others of their turn. Awaiting it works in any task, too."""
 
     __slots__ = ("_turns", "waiting")
@@ -47,14 +67,19 @@ class _Gate:
         self.waiting: list[tuple[_Walk | None, Any]] = []
 
     def __await__(self) -> Generator[Any, None, None]:
-        turns = self._turns
-        if turns.stepping:
+        if Turns.stepping:
             yield self
         else:
             future = asyncio.get_running_loop().create_future()
             self.waiting.append((None, future))
-            turns.schedule()
+            self._turns.schedule()
             yield from future
+
+    def park(self, turns: Turns, walk: _Walk, sink: Sink) -> None:
+        """The walk goes on when the gate opens."""
+        self.waiting.append((walk, sink))
+        if not turns.began:
+            turns.schedule()
 
 
 class Turns:
@@ -64,14 +89,14 @@ class Turns:
     `written`; neither may raise.
     """
 
-    __slots__ = (
-        "_began_before", "_ended", "_ratio", "_run", "_write", "began", "ran", "stepping", "written"
-    )  # fmt: skip
+    __slots__ = ("_began_before", "_ended", "_ratio", "_run", "_write", "began", "ran", "written")
+
+    stepping = False
+    """Whether a walk, not a task, is being driven at this moment. One for the process: so is the loop."""
 
     def __init__(self, run: Callable[[], None], write: Callable[[], None]) -> None:
         self.ran = _Gate(self)
         self.written = _Gate(self)
-        self.stepping = False
         self.began = 0.0
         """When the first walk of this turn came to a gate (`time.perf_counter`); 0 while none has."""
         self._began_before = self._ended = 0.0
@@ -81,20 +106,28 @@ class Turns:
 
     def start(self, walk: _Walk, sink: Sink) -> None:
         """Begins a walk; its answer goes to `sink`, perhaps before this returns. A walk never raises."""
-        self.stepping = True
+        Turns.stepping = True
         try:
             waits_for = walk.send(None)
         except StopIteration as finished:
+            Turns.stepping = False
             sink.fill(finished.value)
             return
-        finally:
-            self.stepping = False
-        if type(waits_for) is _Gate:
-            waits_for.waiting.append((walk, sink))
-            if not self.began:
-                self.schedule()
+        except BaseException:
+            Turns.stepping = False
+            raise
+        Turns.stepping = False
+        if isinstance(waits_for, Halt):
+            waits_for.park(self, walk, sink)
         else:
             _become_task(walk, waits_for, sink)
+
+    def cancel(self, walk: _Walk) -> None:
+        """Ends a walk that waits somewhere: nobody wants its answer any more."""
+        try:
+            walk.throw(asyncio.CancelledError())
+        except (StopIteration, asyncio.CancelledError):
+            return
 
     def waited(self, now: float) -> float:
         """For how many seconds a request that is read now may have lain unread.
