@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -68,6 +69,16 @@ async def _serve_grpc(
     return server
 
 
+def _tame_collector() -> None:
+    """Has the collector of cycles look less often, and never at what was there before the first request.
+
+    Requests make next to no cycles, and looking for them costs every request and now and then a long pause.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 def _near_cache(settings: Settings, folder: DataFolder) -> NearCache | None:
     """The cache of this machine's workers; one worker alone has nobody to share with."""
     if settings.gateway_workers < 2 or settings.cache_max_bytes < SLOT_BYTES:
@@ -121,6 +132,7 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
     # What lies in the plans folder is loaded before the first connection is taken; the kernel keeps those
     # who come meanwhile.
     await refresher.refresh()
+    _tame_collector()
     listening = await loop.create_server(server, sock=listener, backlog=2048)
     calls = await _serve_grpc(settings, host, plane, folder, faces) if settings.grpc_port else None
     following = [loop.create_task(refresher.run()), loop.create_task(server.sweep())]

@@ -97,7 +97,7 @@ def _matrix_encoder(contract: Contract, spec: RuntimeSpec) -> Callable[[Sequence
     dtype = NUMPY_TYPES[spec.inputs[0].dtype]
     array = np.array
     if len(contract.inputs) == 1 and contract.inputs[0].shape:
-        return lambda rows: {name: array([row[0] for row in rows], dtype)}
+        return _list_encoder(name, dtype, contract.inputs[0].shape[0])
 
     if dtype is not np.float32:
         return lambda rows: {name: array(rows, dtype)}
@@ -110,6 +110,22 @@ def _matrix_encoder(contract: Contract, spec: RuntimeSpec) -> Callable[[Sequence
         except (struct.error, OverflowError):
             # A null becomes NaN, which is what it means to a model; what is too large becomes infinite.
             return {name: array(rows, dtype)}
+        return {name: np.frombuffer(packed, dtype).reshape(len(rows), width)}
+
+    return encode
+
+
+def _list_encoder(name: str, dtype: Any, width: int) -> Callable[[Sequence[Row]], Tensors]:
+    array = np.array
+    if width < 0 or dtype is not np.float32:
+        return lambda rows: {name: array([row[0] for row in rows], dtype)}
+    pack = struct.Struct(f"{width}f").pack
+
+    def encode(rows: Sequence[Row]) -> Tensors:
+        try:
+            packed = b"".join([pack(*row[0]) for row in rows])
+        except (struct.error, OverflowError, TypeError):
+            return {name: array([row[0] for row in rows], dtype)}
         return {name: np.frombuffer(packed, dtype).reshape(len(rows), width)}
 
     return encode
