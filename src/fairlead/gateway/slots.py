@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Protocol
 
 from fairlead.gateway.messages import Request
+from fairlead.serving.turns import Canceller
 
 __all__ = ["CarefulSlot", "Flushes", "Slot", "with_line"]
 
@@ -27,7 +27,7 @@ class Slot:
         self.connection = connection
         self.ending = ending
         self.answer: bytes | None = None
-        self.task: asyncio.Task[bytes] | None = None
+        self.task: Canceller | None = None
 
     def fill(self, answer: bytes) -> None:
         """Takes the answer, which leaves once those before it have."""
