@@ -1,0 +1,23 @@
+"""A model that takes as long as it is told, and counts how often."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+
+class Sleepy:
+    """From 1000 on it sleeps for the seconds above 1000; 999 tells how often it slept; else it doubles."""
+
+    def __init__(self) -> None:
+        self.slept = 0
+
+    def fit(self) -> "Sleepy":
+        return self
+
+    def predict(self, rows: Any) -> Any:
+        values = np.asarray(rows, dtype=float).reshape(-1)
+        for value in values[values >= 1000]:
+            self.slept += 1
+            time.sleep(value - 1000)
+        return np.where(values == 999, self.slept, values * 2)
