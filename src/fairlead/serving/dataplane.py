@@ -152,11 +152,16 @@ class DataPlane:
                 arm.counters.looked_up(row.cached)
             if row.prediction is None:
                 groups.setdefault(arm.name, []).append(row)
-        for group in groups.values():
-            await self._runs.run_group(group)
-            for row in group:
-                if row.error is not None:
-                    await self._ladder.stand_in(model, row)
+        try:
+            for group in groups.values():
+                await self._runs.run_group(group)
+                for row in group:
+                    if row.error is not None:
+                        await self._ladder.stand_in(model, row)
+        except asyncio.CancelledError:
+            for row in rows:
+                self._gone(model, row)
+            raise
         seconds = time.perf_counter() - ask.received
         for row in rows:
             row.milliseconds = round(seconds * 1000, 3)
