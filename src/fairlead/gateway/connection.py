@@ -274,13 +274,16 @@ class HttpConnection(RequestReader):
         answers = self._answers
         while answers:
             slot = answers[0]
-            if slot.answer is None or self._closing:
+            answer = slot.answer
+            if answer is None or self._closing:
                 return
             answers.popleft()
             if slot.ending:
-                self._write_ending(slot, slot.answer)
-            else:
-                self._write_answer(slot.answer)
+                self._write_ending(slot, answer)
+            elif answer[9] == _FIVE:
+                self._write_answer(answer)
+            elif (transport := self._transport) is not None and not transport.is_closing():
+                transport.write(answer)
 
     def _settle(self) -> None:
         """Does what can be done now: answers, then requests that waited for room, then what is unread."""
@@ -335,7 +338,7 @@ class HttpConnection(RequestReader):
     def _write_answer(self, answer: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(answer)
-            if answer[9] == _FIVE and answer.startswith(_UNAVAILABLE) and not self._resting:
+            if answer.startswith(_UNAVAILABLE) and not self._resting:
                 # A caller who asks on at once must cost less than one who heeds Retry-After: what he sends
                 # meanwhile is read in one go.
                 self._resting = self._careful = True
