@@ -120,6 +120,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Meta(ge=0, description="Size bound of the prediction cache per gateway worker; 0 switches it off."),
     ] = 64 * 2**20
 
+    memory_budget_mb: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Megabytes per gateway worker for the models that run inside it: one is loaded when "
+            "it is asked first, and what was asked least recently leaves. 0 is no bound: all stay loaded.",
+        ),
+    ] = 0.0
+
     log_fsync: Annotated[
         Literal["never", "interval", "always"],
         Meta(description="When the log is forced to the disk; `never` survives a kill, not a power cut."),

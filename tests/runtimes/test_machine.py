@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 
-from fairlead.runtimes.machine import cpu_name, resident_bytes
+from fairlead.runtimes.machine import cpu_name, held_bytes, resident_bytes
 
 
 def test_the_processor_is_named_by_its_architecture() -> None:
@@ -18,3 +18,11 @@ def test_memory_of_a_process_grows_with_what_it_holds_and_a_missing_process_has_
     assert resident_bytes() >= before + 25_000_000
     assert len(held) == 30_000_000
     assert resident_bytes(2**31 - 1) == 0
+
+
+def test_what_a_process_holds_is_what_it_allocated_and_has_not_freed() -> None:
+    before = held_bytes()
+    large, small = bytearray(30_000_000), [bytearray(1_000) for _ in range(10_000)]
+    assert 40_000_000 <= held_bytes() - before < 45_000_000
+    del large, small
+    assert held_bytes() - before < 5_000_000

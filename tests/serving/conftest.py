@@ -32,14 +32,26 @@ def folder(tmp_path: Path) -> DataFolder:
 class Gateway:
     """A data plane with its log, cache, counters and refresher, driven by the test."""
 
-    def __init__(self, folder: DataFolder, on_full: str = "shed", shared: SharedCache | None = None) -> None:
+    def __init__(
+        self,
+        folder: DataFolder,
+        on_full: str = "shed",
+        shared: SharedCache | None = None,
+        memory_budget: int = 0,
+    ) -> None:
         self.folder = folder
         self.writer = SegmentWriter(folder.log / "g-0")
         caches = Caches(PredictionCache(1 << 20), shared=shared)
         self.plane = DataPlane(Journal(self.writer, on_full), caches, "g-0")
         self.counters = CounterBlock(folder.counters / "g-0")
         self.refresher = Refresher(
-            self.plane, folder, self.counters, slot=0, address="127.0.0.1:0", trust_pickle=False
+            self.plane,
+            folder,
+            self.counters,
+            slot=0,
+            address="127.0.0.1:0",
+            trust_pickle=False,
+            memory_budget=memory_budget,
         )
 
     def follow(self) -> None:

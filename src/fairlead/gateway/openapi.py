@@ -193,13 +193,14 @@ def _schemas(features: dict[str, Any]) -> dict[str, Any]:
     }
     arm = {
         "type": "object",
-        "required": ["name", "version", "role", "stage", "share", "contract_id"],
+        "required": ["name", "version", "role", "stage", "share", "contract_id", "resident"],
         "properties": {
             "name": {"type": "string"},
             "version": {"type": "string"},
             "role": {"enum": ["stable", "control", "canary", "variant", "shadow"]},
             "stage": {"type": "string"},
             "share": {"type": "number", "minimum": 0, "maximum": 1},
+            "resident": {"type": "boolean"},
             "contract_id": {"type": "string"},
         },
     }

@@ -110,7 +110,13 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
     )
     host, port = listener.getsockname()[:2]
     refresher = Refresher(
-        plane, folder, counters, slot=slot, address=f"{host}:{port}", trust_pickle=settings.trust_pickle
+        plane,
+        folder,
+        counters,
+        slot=slot,
+        address=f"{host}:{port}",
+        trust_pickle=settings.trust_pickle,
+        memory_budget=int(settings.memory_budget_mb * 1e6),
     )
     repository = Repository(plane, folder, refresher.warm, control=settings.repository_control)
     faces = Faces(plane, folder, repository, body_bytes=settings.max_body_bytes)

@@ -257,6 +257,7 @@ class RestApp:
                 continue
             for model, state in report.models.items():
                 gauges.append(Gauge("model_plan_generation", (model, report.name), state.active))
+                gauges += [Gauge("model_loaded", (model, cold, report.name), 0) for cold in state.cold]
                 for version, size in state.loaded.items():
                     gauges.append(Gauge("model_loaded", (model, version, report.name), 1))
                     gauges.append(Gauge("model_memory_bytes", (model, version, report.name), size))
@@ -283,6 +284,7 @@ def _describe(model: LiveModel) -> dict[str, Any]:
             "stage": arm.stage,
             "share": model.slots.count(index) / len(model.slots),
             "contract_id": arm.compiled.id,
+            "resident": arm.version.resident,
         }
 
     return {

@@ -37,6 +37,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "instances": (lambda value: 1 <= value <= 256, "from 1 to 256"),
     "stale_seconds": (lambda value: 0 <= value < math.inf, "0 (never) or more seconds"),
+    "idle_unload_seconds": (lambda value: 0 <= value < math.inf, "0 (never) or more seconds"),
     "memory_limit_mb": (lambda value: 16 <= value <= 1 << 24, "from 16 to 16,777,216 megabytes"),
 }
 

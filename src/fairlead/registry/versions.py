@@ -60,7 +60,8 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Serving settings of a model or a version (a version's own values win over its model's).
 
     `cache_seconds` 0 switches the cache off. `timeout_ms` bounds one prediction. `max_batch_rows` bounds one
-    request and one run of the model. `memory_limit_mb` bounds a model worker.
+    request and one run of the model. `memory_limit_mb` bounds a model worker. A model that had no request for
+    `idle_unload_seconds` leaves memory, and the next request loads it; 0 is never.
 
     The others matter where the version runs in a model worker. `max_queue_delay_ms` is how long a row may
     wait for company while the model is idle. `max_queue_rows` and `max_queue_bytes` bound what waits for the
@@ -83,6 +84,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     instances: int = 1
     stale_seconds: float = 0.0
     fallback_version: str | None = None
+    idle_unload_seconds: float = 0.0
 
 
 class VersionSpec(msgspec.Struct, frozen=True, kw_only=True):

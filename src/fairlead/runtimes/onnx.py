@@ -12,7 +12,7 @@ import onnxruntime as ort
 from fairlead.contracts.contract import Contract, Output
 from fairlead.errors import InvalidModelFile, RuntimeFailed
 from fairlead.runtimes.base import Array, DType, RuntimeSpec, Tensor, Tensors
-from fairlead.runtimes.machine import cpu_name, resident_bytes, return_freed_memory
+from fairlead.runtimes.machine import cpu_name, held_bytes, return_freed_memory
 from fairlead.runtimes.signature import spec_from_tensors
 
 __all__ = ["OnnxRuntime", "inspect_onnx", "spec_from_onnx"]
@@ -35,7 +35,7 @@ class OnnxRuntime:
 
     It computes in the calling thread unless `threads` is above 1: a gateway scales by processes, and ONNX
     Runtime's default of one pinned thread per core would make the gateways fight over the same cores.
-    `memory_bytes` is by how much loading it grew this process, and no less than the size of its file.
+    `memory_bytes` is what it allocated, and no less than the size of its file.
     `library_version` and `cpu` say what computed an answer, for the log. Raises `InvalidModelFile` when the
     file is no model, or not the one that the spec describes.
     """
@@ -45,13 +45,14 @@ class OnnxRuntime:
 
     def __init__(self, folder: Path | str, spec: RuntimeSpec, threads: int = 1) -> None:
         path = Path(folder) / spec.entry
-        before = resident_bytes()
+        before = held_bytes()
         self._session: Any = _open(path, threads)
         self._name = path.name
         self._wanted = list(spec.outputs.wanted())
         _verify_names(path, "input", [tensor.name for tensor in spec.inputs], self._session.get_inputs())
         _verify_names(path, "output", self._wanted, self._session.get_outputs())
-        self.memory_bytes = max(resident_bytes() - before, path.stat().st_size)
+        return_freed_memory()  # what only reading it took, often more than the model itself
+        self.memory_bytes = max(held_bytes() - before, path.stat().st_size)
 
     def run(self, feed: Tensors) -> dict[str, Array]:
         """The wanted output tensors by name; `RuntimeFailed` with ONNX Runtime's reason."""

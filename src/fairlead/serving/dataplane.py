@@ -50,6 +50,7 @@ class DataPlane:
         self.draining = False
         self._runs = Runs(caches, journal.write)
         self.turns = self._runs.turns
+        self.at_rest = self._runs.at_rest
         self._ladder = Ladder(caches, self._runs.run)
         self._max_turn = max_turn
 

@@ -85,12 +85,14 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
 
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """How far one gateway is with one model. `loaded` maps each loaded version to its bytes of memory.
-    `failed_generation` with `error` is what it could not prepare."""
+    `cold` are those that it loads when they are asked. `failed_generation` with `error` is what it could not
+    prepare."""
 
     prepared: int = 0
     active: int = 0
     override: str | None = None
     loaded: dict[str, int] = {}
+    cold: tuple[str, ...] = ()
     failed_generation: int = 0
     error: str | None = None
 
@@ -162,6 +164,16 @@ class DataFolder:
         """The names of the models that have a file."""
         return sorted(path.stem for path in self.plans.glob("*.json"))
 
+    def stamps(self) -> dict[str, tuple[int, ...]]:
+        """For each model that has a file, numbers that change when it or the model's override is replaced.
+
+        The kernel's clock for modification times ticks only every few milliseconds: what is younger than that
+        has other numbers each time.
+        """
+        found = _stamps(self.plans)
+        overrides = _stamps(self.overrides)
+        return {name: (*found[name], *overrides.get(name, ())) for name in sorted(found)}
+
     def read_override(self, model: str) -> Override | None:
         """The local override of that model, verified or not."""
         return _read(self.overrides / f"{model}.json", Override)
@@ -194,10 +206,12 @@ class DataFolder:
         (self.reports / f"{name}.json").unlink(missing_ok=True)
 
 
+_SETTLED_NS = 50_000_000
+"""A file that is older has the modification time that its last replacement gave it, and no other."""
+
+
 class FolderWatch:
     """Tells cheaply whether files in some folders were replaced since the last time it was asked."""
-
-    _SETTLED_NS = 50_000_000
 
     def __init__(self, *folders: Path) -> None:
         self._folders = folders
@@ -213,7 +227,7 @@ class FolderWatch:
             self._seen = stamps
             self._settled = False
             return True
-        if not self._settled and now - max(stamps, default=0) > self._SETTLED_NS:
+        if not self._settled and now - max(stamps, default=0) > _SETTLED_NS:
             self._settled = True
             return True
         return False
@@ -235,6 +249,22 @@ def _read(path: Path, kind: type[_T]) -> _T | None:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
+
+
+def _stamps(folder: Path) -> dict[str, tuple[int, ...]]:
+    now = time.time_ns()
+    found: dict[str, tuple[int, ...]] = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name.removesuffix(".json")
+                if name != entry.name and not name.startswith("."):
+                    about = entry.stat()
+                    young = now if now - about.st_mtime_ns < _SETTLED_NS else 0
+                    found[name] = (about.st_ino, about.st_mtime_ns, about.st_size, young)
+    except FileNotFoundError:
+        return {}
+    return found
 
 
 def _modified(folder: Path) -> int:

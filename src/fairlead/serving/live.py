@@ -19,6 +19,8 @@ from fairlead.serving.batching import Batcher, Bounds
 from fairlead.serving.breaker import Breaker
 from fairlead.serving.cache import cache_secret
 from fairlead.serving.folder import ServingPlan
+from fairlead.serving.ondemand import OnDemand
+from fairlead.serving.residency import Rank
 from fairlead.serving.stamps import Stamp
 from fairlead.telemetry.counters import ArmKey, CounterRow
 
@@ -34,11 +36,12 @@ class CounterSource(Protocol):
 
 
 class LoadedVersion:
-    """A version whose model is in memory and has answered a warm-up row."""
+    """A version that can answer. Its model is in memory and has answered a warm-up row, unless its engine
+    loads it on demand."""
 
     __slots__ = (
-        "batcher", "binding", "breaker", "digest", "engine", "memory_bytes", "runtime", "spec",
-        "tables",
+        "_counters", "_uncounted", "batcher", "binding", "breaker", "digest", "engine", "holds", "runtime",
+        "spec", "tables",
     )  # fmt: skip
 
     def __init__(self, spec: VersionSpec, engine: Engine, binding: Binding, runtime: str) -> None:
@@ -47,7 +50,10 @@ class LoadedVersion:
         self.binding = binding
         self.runtime = runtime
         self.digest = spec.manifest.digest
-        self.memory_bytes = 0
+        self.holds = 0
+        """How many requests are with the version that neither its batcher nor its engine knows of."""
+        self._counters: CounterRow | None = None
+        self._uncounted: dict[str, int] = {}
         self.breaker = Breaker()
         self.tables = TableBinding(spec.contract, spec.runtime)
         settings = spec.settings
@@ -61,6 +67,32 @@ class LoadedVersion:
             instances=settings.instances,
         )
         self.batcher = Batcher(engine, binding, bounds)
+
+    @property
+    def resident(self) -> bool:
+        """Whether the model is in memory, here or in its worker."""
+        return not isinstance(self.engine, OnDemand) or self.engine.resident
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is with it."""
+        return bool(self.holds or self.batcher.waiting)
+
+    def counted_by(self, counters: CounterRow) -> None:
+        """From now on these cells count what becomes of the version; also what happened before."""
+        self._counters = counters
+        # Rows of several arms may share a batch; one of them counts its runs, and metrics sum by version.
+        self.batcher.ran = counters.ran
+        for cell, amount in self._uncounted.items():
+            counters.add(cell, amount)
+        self._uncounted.clear()
+
+    def count(self, cell: str, amount: int = 1) -> None:
+        """Adds to a cell, as soon as there is one: a version is loaded before it has a part in traffic."""
+        if self._counters is not None:
+            self._counters.add(cell, amount)
+        else:
+            self._uncounted[cell] = self._uncounted.get(cell, 0) + amount
 
 
 class LiveArm:
@@ -93,8 +125,7 @@ class LiveArm:
         # An arm that has all the traffic is no variant of anything.
         self.variant = None if alone else arm.name
         self.version = version
-        # Rows of several arms may share a batch; one of them counts its runs, and metrics sum by version.
-        version.batcher.ran = counters.ran
+        version.counted_by(counters)
         self.version_name = arm.version
         self.compiled = compiled
         self.counters = counters
@@ -215,10 +246,23 @@ class LiveModel:
             return None
         return self.pins.get(wanted) or self.kept.get(wanted)
 
+    def rank_of(self, version: LoadedVersion) -> Rank:
+        """What the version is to this model's traffic."""
+        found = Rank.UNNAMED
+        for index, arm in enumerate(self.arms):
+            if arm.version is version:
+                if self.slots.count(index):
+                    return Rank.WEIGHTED
+                found = Rank.WEIGHTLESS
+        if not found and any(arm.version is version for arm in self.kept.values()):
+            return Rank.KEPT
+        return found
+
     def require_healthy(self) -> None:
-        """Raises `NotReady` when an arm's engine cannot answer."""
+        """Raises `NotReady` when an arm's engine cannot answer. One that is cold, whether or not it can be
+        loaded, keeps nobody from asking the others."""
         for arm in self.arms:
-            if not arm.version.engine.healthy:
+            if arm.version.resident and not arm.version.engine.healthy:
                 raise NotReady(f"Version {arm.version_name!r} of {self.name!r} is being restarted.")
 
 

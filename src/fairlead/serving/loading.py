@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import stat
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -18,75 +23,111 @@ from fairlead.engine.frames import Terms, WorkerSpec
 from fairlead.engine.inline import InlineEngine
 from fairlead.engine.leases import Leases
 from fairlead.engine.worker import WorkerEngine
-from fairlead.errors import TrustRequired
+from fairlead.errors import DigestMismatch, TrustRequired
 from fairlead.registry.artifacts import verify
-from fairlead.registry.versions import ModelSettings, VersionSpec
+from fairlead.registry.versions import Manifest, ModelSettings, VersionSpec
 from fairlead.runtimes.binding import Binding
 from fairlead.runtimes.onnx import OnnxRuntime
 from fairlead.runtimes.placement import MeasureTask, is_heavy, recall
 from fairlead.runtimes.warmup import warm_row
 from fairlead.serving.folder import DataFolder
 from fairlead.serving.live import LoadedVersion
+from fairlead.serving.ondemand import OnDemand
+from fairlead.serving.residents import Entry, Residents
 
 __all__ = ["Loader", "load_inline"]
 
 logger = logging.getLogger(__name__)
 
+_WORKER_STARTS = 2
+"""So many model workers are asked for at a time; what is loaded here is bounded by the threads."""
+
+_T = TypeVar("_T")
+
 
 class _Held:
-    """A loaded model, and how many versions are wrapped around it."""
+    """A loaded model, or one that is loaded on demand, and the versions that are wrapped around it."""
 
     def __init__(self, engine: Engine, runtime: str) -> None:
         self.engine = engine
         self.runtime = runtime
-        self.users = 0
+        self.versions: list[LoadedVersion] = []
 
 
 class Loader:
-    """Loads versions for one gateway. Use from its event loop; what takes long happens in threads."""
+    """Loads versions for one gateway. Use from its event loop; what takes long happens in threads.
 
-    def __init__(self, folder: DataFolder, threads: ThreadPoolExecutor, *, trust_pickle: bool) -> None:
+    What `residents` may evict is loaded when it is needed: see `may_be_cold`.
+    """
+
+    def __init__(
+        self, folder: DataFolder, threads: ThreadPoolExecutor, residents: Residents, *, trust_pickle: bool
+    ) -> None:
         self._folder = folder
         self._threads = threads
+        self._residents = residents
         self._trust_pickle = trust_pickle
         self._leases = Leases(folder.models_socket)
         self._held: dict[bytes, _Held] = {}
         self._busy: dict[bytes, asyncio.Lock] = {}
+        self._starting = asyncio.Semaphore(_WORKER_STARTS)
+        self._verified: dict[str, tuple[object, ...]] = {}
+        self._library_started = False
+
+    def may_be_cold(self, spec: VersionSpec) -> bool:
+        """Whether the version need not be in memory: it has an idle time, or falls under the memory budget,
+        which is the gateway's own and says nothing about models in other processes."""
+        if spec.settings.idle_unload_seconds > 0:
+            return True
+        if not self._residents.budget or spec.runtime.kind != "onnx":
+            return False
+        measured = recall(self._folder.measured, spec.manifest.digest)
+        return measured is None or not is_heavy(measured) or not self._leases.reachable()
 
     async def load(self, spec: VersionSpec) -> LoadedVersion:
         """The version, its files verified against the manifest, its model loaded and warmed up.
 
+        What may be cold is left so: its files are there; `wake` or the first request verifies and loads it.
+
         Raises `DigestMismatch`, `InvalidModelFile`, `InvalidContract`, `RuntimeFailed`, `TrustRequired`, and
         `NotReady` when it needs a model worker and none can be had.
         """
+        self._require_trust(spec)
         binding = Binding(spec.contract, spec.runtime)
         key = _loaded_as(spec)
         async with self._busy.setdefault(key, asyncio.Lock()):
-            held = self._held.get(key)
-            if held is None:
-                held = await self._load(spec)
-            try:
-                await _warm_up(spec, binding, held.engine)
-            except BaseException:
-                if not held.users:
-                    self._held.pop(key, None)
-                    await held.engine.stop()
-                raise
-            self._held[key] = held
-            held.users += 1
-        version = LoadedVersion(spec, held.engine, binding, held.runtime)
-        version.memory_bytes = held.engine.memory_bytes()
+            if self.may_be_cold(spec):
+                held, seconds = self._on_demand(key, spec), 0.0
+            else:
+                held, seconds = await self._now(key, spec, binding)
+            version = LoadedVersion(spec, held.engine, binding, held.runtime)
+            held.versions.append(version)
+            if seconds:
+                _count_load(version, seconds)
         return version
+
+    async def wake(self, version: LoadedVersion) -> None:
+        """Returns once the version is in memory and warm; raises what `load` raises."""
+        engine = version.engine
+        if isinstance(engine, OnDemand):
+            version.holds += 1  # so that it is not evicted before it is warm
+            try:
+                await engine.wake()
+                await self._warm_up(version.spec, version.binding, engine)
+            finally:
+                version.holds -= 1
 
     async def unload(self, version: LoadedVersion) -> None:
         """Gives a version back; its model goes with the last one that is wrapped around it."""
         key = _loaded_as(version.spec)
         held = self._held.get(key)
-        if held is None:
+        if held is None or version not in held.versions:
             return
-        held.users -= 1
-        if not held.users:
+        held.versions.remove(version)
+        if not held.versions:
             del self._held[key]
+            self._busy.pop(key, None)
+            self._residents.remove(key)
             await held.engine.stop()
 
     async def close(self) -> None:
@@ -96,20 +137,81 @@ class Loader:
         self._held.clear()
         await self._leases.close()
 
+    # --- now, or on demand ----------------------------------------------------------------------------------
+
+    async def _now(self, key: bytes, spec: VersionSpec, binding: Binding) -> tuple[_Held, float]:
+        """The model in memory, warmed up with a row of this version, and the seconds that loading it took."""
+        held, seconds = self._held.get(key), 0.0
+        if held is None:
+            started = time.perf_counter()
+            held = _Held(await self._open(key, spec), _label(spec))
+            seconds = time.perf_counter() - started
+        elif isinstance(held.engine, OnDemand):
+            await held.engine.wake()
+        try:
+            await self._warm_up(spec, binding, held.engine)
+        except BaseException:
+            if not held.versions:
+                await held.engine.stop()
+            raise
+        self._held[key] = held
+        return held, seconds
+
+    def _on_demand(self, key: bytes, spec: VersionSpec) -> _Held:
+        held = self._held.get(key)
+        if held is None:
+            _require_files(self._folder.versions / spec.manifest.digest, spec.manifest)
+            held = self._held[key] = _Held(self._sleeper(key, spec), _label(spec))
+        elif not isinstance(held.engine, OnDemand):
+            # Loaded for good until now, and a change of settings allows that it leaves memory.
+            held.engine = self._sleeper(key, spec, held.engine)
+        else:
+            _adapt(held.engine, spec.settings)
+            return held
+        assert isinstance(held.engine, OnDemand)
+        self._residents.add(Entry(key, held.engine, held.versions))
+        if held.engine.resident:
+            self._residents.came(key, _part_of_budget(held.engine))
+        return held
+
+    def _sleeper(self, key: bytes, spec: VersionSpec, inner: Engine | None = None) -> OnDemand:
+        return OnDemand(f"Version {spec.version!r} of {spec.model!r}", partial(self._bring, key), inner)
+
+    async def _bring(self, key: bytes) -> Engine:
+        """Loads and warms up what is wanted now, for whichever version is wrapped around it last."""
+        version = self._held[key].versions[-1]
+        started = time.perf_counter()
+        engine = await self._open(key, version.spec)
+        try:
+            await self._warm_up(version.spec, version.binding, engine)
+        except BaseException:
+            self._residents.failed(key)
+            await engine.stop()
+            raise
+        held = self._held.get(key)
+        for wrapped in () if held is None else held.versions:
+            wrapped.breaker.succeeded()  # it opened while they waited, or before the model was loaded anew
+        _count_load(version, time.perf_counter() - started)
+        return engine
+
     # --- where and how --------------------------------------------------------------------------------------
 
-    async def _load(self, spec: VersionSpec) -> _Held:
+    def _require_trust(self, spec: VersionSpec) -> None:
         if spec.runtime.kind == "python" and not self._trust_pickle:
             raise TrustRequired(
                 f"Version {spec.version!r} of {spec.model!r} is a pickle and this server runs none.",
                 remedy="Set trust_pickle = true in the server's settings if you trust its author.",
             )
+
+    async def _open(self, key: bytes, spec: VersionSpec) -> Engine:
+        """The model, loaded here or in a worker."""
         path = self._folder.versions / spec.manifest.digest
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, verify, path, spec.manifest)
+        await self._verify(path, spec)
         if spec.runtime.kind == "onnx" and not await self._belongs_in_a_worker(spec, path):
-            runtime = await loop.run_in_executor(self._threads, load_inline, spec, path)
-            return _Held(InlineEngine(runtime), _label())
+            async with self._residents.room(key):
+                runtime = await self._in_thread(self._load_inline, spec, path)
+                self._residents.came(key, runtime.memory_bytes)
+            return InlineEngine(runtime)
         engine = WorkerEngine(
             self._leases,
             _worker_spec(spec, path),
@@ -118,11 +220,31 @@ class Loader:
             terms=terms_of(spec.settings),
         )
         try:
-            await engine.start()
+            async with self._starting:
+                await engine.start()
         except BaseException:
             await engine.stop()
             raise
-        return _Held(engine, "python" if spec.runtime.kind == "python" else _label())
+        self._residents.came(key, 0)
+        return engine
+
+    async def _verify(self, path: Path, spec: VersionSpec) -> None:
+        """Compares the digests, unless that was done with these very files before."""
+        identity = await self._in_thread(_identity, path, spec.manifest)
+        if identity is None or self._verified.get(spec.manifest.digest) != identity:
+            await self._in_thread(verify, path, spec.manifest)
+            if identity is not None:
+                self._verified[spec.manifest.digest] = identity
+
+    def _load_inline(self, spec: VersionSpec, path: Path) -> OnnxRuntime:
+        if self._residents.budget and not self._library_started:
+            # What the library takes for itself, once, is no part of the model that happens to be the first.
+            load_inline(spec, path).close()
+        self._library_started = True
+        return load_inline(spec, path)
+
+    async def _in_thread(self, call: Callable[..., _T], *arguments: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
     async def _belongs_in_a_worker(self, spec: VersionSpec, path: Path) -> bool:
         """Whether it was measured to be heavy; where nobody has measured it yet, the model host does."""
@@ -142,6 +264,19 @@ class Loader:
             measured = await self._leases.measure(task)
         return is_heavy(measured)
 
+    async def _warm_up(self, spec: VersionSpec, binding: Binding, engine: Engine) -> None:
+        """Asks a row that the contract allows; a pickle, whose code may refuse rows, is not asked."""
+        _adapt(engine, spec.settings)
+        if spec.runtime.kind == "python":
+            return
+        feed = binding.encode([warm_row(spec.contract)])
+        if engine.inline:
+            # In a thread: the first run of a model that just loaded may be a slow one.
+            outputs = await self._in_thread(engine.run_now, feed)
+        else:
+            outputs = await engine.submit(feed, 1, None)
+        binding.decode(outputs, 1)
+
 
 def load_inline(spec: VersionSpec, folder: Path) -> OnnxRuntime:
     """The version's model in this process. Blocking."""
@@ -156,23 +291,6 @@ def terms_of(settings: ModelSettings) -> Terms:
         settings.max_queue_rows,
         settings.max_queue_bytes,
     )
-
-
-async def _warm_up(spec: VersionSpec, binding: Binding, engine: Engine) -> None:
-    """Asks a row that the contract allows; a pickle, whose code may refuse rows as it likes, is not asked."""
-    if isinstance(engine, WorkerEngine):
-        settings = spec.settings
-        timeout = settings.timeout_ms / 1000
-        engine.adapt(terms_of(settings), memory_limit_mb=settings.memory_limit_mb, timeout=timeout)
-        if spec.runtime.kind == "python":
-            return
-    feed = binding.encode([warm_row(spec.contract)])
-    if engine.inline:
-        # In a thread: the first run of a model that just loaded may be a slow one.
-        outputs = await asyncio.to_thread(engine.run_now, feed)
-    else:
-        outputs = await engine.submit(feed, 1, None)
-    binding.decode(outputs, 1)
 
 
 def _worker_spec(spec: VersionSpec, path: Path) -> WorkerSpec:
@@ -195,5 +313,51 @@ def _loaded_as(spec: VersionSpec) -> bytes:
     )
 
 
-def _label() -> str:
+def _label(spec: VersionSpec) -> str:
+    if spec.runtime.kind == "python":
+        return "python"
     return f"onnxruntime {OnnxRuntime.library_version} {OnnxRuntime.cpu}"
+
+
+def _count_load(version: LoadedVersion, seconds: float) -> None:
+    version.count("loads")
+    version.count("load_ns", int(1e9 * seconds))
+    logger.info("loaded %s %s in %.0f ms", version.spec.model, version.spec.version, 1000 * seconds)
+
+
+def _part_of_budget(engine: OnDemand) -> int:
+    return engine.memory_bytes() if engine.inline else 0
+
+
+def _adapt(engine: Engine, settings: ModelSettings) -> None:
+    """Gives a worker the bounds of the version that was wrapped around it last."""
+    if isinstance(engine, OnDemand):
+        if engine.inner is not None:
+            _adapt(engine.inner, settings)
+    elif isinstance(engine, WorkerEngine):
+        timeout = settings.timeout_ms / 1000
+        engine.adapt(terms_of(settings), memory_limit_mb=settings.memory_limit_mb, timeout=timeout)
+
+
+def _require_files(path: Path, manifest: Manifest) -> None:
+    """Raises `DigestMismatch` when a file is not there, or not as long as it was: a look, and no reading."""
+    for file in manifest.files:
+        try:
+            about = (path / file.path).lstat()
+        except OSError:
+            about = None
+        if about is None or not stat.S_ISREG(about.st_mode) or about.st_size != file.size:
+            raise DigestMismatch(
+                f"File {file.path!r} in {path} is not the one that was registered, or missing.",
+                remedy="Delete the folder: it is fetched again from the artifact store.",
+                path=file.path,
+            )
+
+
+def _identity(path: Path, manifest: Manifest) -> tuple[object, ...] | None:
+    """What changes when a file is replaced or written to, or another comes; None when one is missing."""
+    try:
+        found = [(path / name).lstat() for name in ("", *(file.path for file in manifest.files))]
+    except OSError:
+        return None
+    return tuple((a.st_dev, a.st_ino, a.st_size, a.st_mtime_ns, a.st_ctime_ns) for a in found)

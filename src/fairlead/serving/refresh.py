@@ -7,11 +7,13 @@ reference. A model that cannot be loaded is reported and disturbs no other.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import msgspec
 
@@ -30,6 +32,9 @@ from fairlead.serving.folder import (
 )
 from fairlead.serving.live import CounterSource, LiveModel, LoadedVersion
 from fairlead.serving.loading import Loader
+from fairlead.serving.recent import RecentList
+from fairlead.serving.residency import Rank
+from fairlead.serving.residents import Residents
 
 __all__ = ["Refresher"]
 
@@ -53,12 +58,16 @@ class Refresher:
         slot: int,
         address: str,
         trust_pickle: bool,
+        memory_budget: int = 0,
     ) -> None:
         self._plane = plane
         self._folder = folder
         self._counters = counters
         self._secret = folder.secret()
         self._watch = FolderWatch(folder.plans, folder.overrides)
+        self._stamps: dict[str, tuple[int, ...]] = {}
+        self._named: dict[str, frozenset[bytes]] = {}
+        self._preparing: dict[str, list[LoadedVersion]] = {}
         self._loaded: dict[bytes, LoadedVersion] = {}
         self._unnamed_since: dict[bytes, float] = {}
         self._reports: dict[str, ModelReport] = {}
@@ -74,17 +83,29 @@ class Refresher:
         self._following: dict[str, asyncio.Task[None]] = {}
         self._dirty: set[str] = set()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="load")
-        self._loader = Loader(folder, self._threads, trust_pickle=trust_pickle)
+        self.residents = Residents(memory_budget, self._rank_of, plane.at_rest)
+        self._loader = Loader(folder, self._threads, self.residents, trust_pickle=trust_pickle)
+        self._recent = RecentList(folder, plane.gateway)
+        self._report_due = False
 
     async def run(self) -> None:
         """Follows the folder until cancelled; writes a heartbeat every second."""
+        remembering = asyncio.get_running_loop().create_task(self._remember())
+        try:
+            await self._run()
+        finally:
+            remembering.cancel()
+
+    async def _run(self) -> None:
         while True:
             try:
                 if self._watch.changed():
                     self._look()
                 elif time.time() - self._report.at >= HEARTBEAT_SECONDS:
+                    self._note_residents()
                     self._write_report()
                     await self._unload()
+                    await self.residents.sweep(time.monotonic())
             except OSError as error:
                 logger.error("plans folder cannot be read or written: %s", error)
                 await asyncio.sleep(1.0)
@@ -95,29 +116,40 @@ class Refresher:
         self._look()
         while self._following:
             await asyncio.wait(self._following.values())
+        self._write_report()
 
     def _look(self) -> None:
-        """Sets a task off for each model, so that one that takes long to load delays no other's rollback."""
-        names = self._folder.models()
-        for name in names:
+        """Sets a task off for each model that may have changed, so that one that takes long to load delays no
+        other's rollback. What failed is tried again."""
+        stamps = self._folder.stamps()
+        for name, stamp in stamps.items():
+            held = self._reports.get(name)
+            if self._stamps.get(name) == stamp and held is not None and held.error is None:
+                continue
             self._dirty.add(name)
             if name not in self._following:
                 self._following[name] = asyncio.get_running_loop().create_task(self._catch_up(name))
-        gone = set(self._plane.models) - set(names)
+        self._stamps = stamps
+        gone = set(self._plane.models) - set(stamps)
         if gone:
             self._plane.models = {n: m for n, m in self._plane.models.items() if n not in gone}
             for name in gone:
                 self._reports.pop(name, None)
+        for name in set(self._named) - set(stamps):
+            del self._named[name]
+            self._preparing.pop(name, None)
         self._write_report()
 
     async def warm(self, spec: VersionSpec) -> None:
         """Loads and warms a version whose files lie here; raises what loading raises."""
-        await self._load(spec)
+        await self._loader.wake(await self._load(spec))
 
     async def close(self, *, draining: bool) -> None:
         """Reports the end and stops the engines."""
         for task in list(self._following.values()):
             task.cancel()
+        with contextlib.suppress(OSError):
+            self._recent.write(self.residents.resident())
         self._report = msgspec.structs.replace(self._report, draining=draining)
         self._write_report()
         await self._loader.close()
@@ -134,6 +166,7 @@ class Refresher:
                 try:
                     plans = self._folder.read_plans(name)
                     if plans is not None:
+                        self._named[name] = _names(plans)
                         await self._follow(plans)
                 except (FairleadError, OSError, msgspec.MsgspecError) as error:
                     logger.error("plans of %s cannot be followed: %s", name, error)
@@ -145,11 +178,13 @@ class Refresher:
         report = held
         if plans.active is not None:
             report = await self._activate(plans.active, report)
-        if plans.prepare is not None and plans.prepare.plan.generation > report.prepared:
+        if plans.prepare is None:
+            self._preparing.pop(plans.model, None)
+        elif plans.prepare.plan.generation > report.prepared:
             report = await self._prepare(plans.prepare, report)
-        if report != held:
+        if report != held or plans.model not in self._reports:
             self._reports[plans.model] = report
-            self._write_report()
+            self._report_soon()
 
     async def _prepare(self, serving: ServingPlan, report: ModelReport) -> ModelReport:
         generation = serving.plan.generation
@@ -157,13 +192,15 @@ class Refresher:
             return report
         try:
             await self._load_all(serving)
+            await self._wake_all(serving)
         except FairleadError as error:
+            self._preparing.pop(serving.plan.model, None)
             logger.warning(
                 "generation %d of %s cannot be prepared: %s", generation, serving.plan.model, error
             )
             return msgspec.structs.replace(report, failed_generation=generation, error=str(error))
         return msgspec.structs.replace(
-            report, prepared=generation, failed_generation=0, error=None, loaded=self._memory(serving)
+            report, prepared=generation, failed_generation=0, error=None, **self._memory(serving)
         )
 
     async def _activate(self, serving: ServingPlan, report: ModelReport) -> ModelReport:
@@ -172,7 +209,7 @@ class Refresher:
         wanted = None if override is None else override.version
         live = self._plane.models.get(plan.model)
         if live is not None and live.serving == serving and live.override == wanted:
-            return msgspec.structs.replace(report, loaded=self._memory(serving))
+            return msgspec.structs.replace(report, **self._memory(serving))
         try:
             await self._load_all(serving)
         except FairleadError as error:
@@ -199,7 +236,7 @@ class Refresher:
             override=wanted,
             failed_generation=0,
             error=None,
-            loaded=self._memory(serving),
+            **self._memory(serving),
         )
 
     def _override(self, serving: ServingPlan) -> Override | None:
@@ -236,29 +273,42 @@ class Refresher:
                 except FairleadError as error:
                     logger.warning("rollback target %s of %s cannot be loaded: %s", name, spec.model, error)
 
-    async def _load(self, spec: VersionSpec) -> None:
+    async def _load(self, spec: VersionSpec) -> LoadedVersion:
+        """The version; what may be cold need not be in memory."""
         key = _key(spec)
-        if key in self._loaded:
-            return
-        started = time.perf_counter()
-        version = await self._loader.load(spec)
-        self._loaded[key] = version
-        logger.info(
-            "loaded %s %s in %.0f ms", spec.model, spec.version, 1000 * (time.perf_counter() - started)
-        )
+        if key not in self._loaded:
+            self._loaded[key] = await self._loader.load(spec)
+        return self._loaded[key]
+
+    async def _wake_all(self, serving: ServingPlan) -> None:
+        """What is about to get traffic is in memory when this returns, and stays there until it has it."""
+        arms = {arm.version for arm in serving.plan.arms}
+        wanted = [self._loaded[_key(spec)] for name, spec in serving.versions.items() if name in arms]
+        self._preparing[serving.plan.model] = wanted
+        for version in wanted:
+            await self._loader.wake(version)
+
+    def _rank_of(self, version: LoadedVersion) -> Rank:
+        name = version.spec.model
+        if any(one is version for one in self._preparing.get(name, ())):
+            return Rank.PREPARED
+        model = self._plane.models.get(name)
+        return Rank.UNNAMED if model is None else model.rank_of(version)
+
+    async def _remember(self) -> None:
+        """Loads, one by one, what was in memory before this gateway was replaced, as far as it fits."""
+        held = {(one.spec.model, one.spec.version): one for one in self._loaded.values() if not one.resident}
+        for name in self._recent.read():
+            version = held.get(name)
+            if version is not None and not version.resident and self.residents.fits(version):
+                try:
+                    await self._loader.wake(version)
+                except FairleadError as error:
+                    logger.warning("%s %s cannot be loaded: %s", *name, error)
 
     async def _unload(self) -> None:
-        try:
-            named = {
-                _key(spec)
-                for plans in map(self._folder.read_plans, self._folder.models())
-                if plans is not None
-                for serving in (plans.active, plans.prepare)
-                if serving is not None
-                for spec in serving.versions.values()
-            }
-        except msgspec.MsgspecError:
-            return  # a plan that nobody can read names we do not know what: keep everything
+        # Of a plan that nobody can read, what it named before counts.
+        named = {key for keys in self._named.values() for key in keys}
         live = {id(arm.version) for model in self._plane.models.values() for arm in model.arms}
         now = time.monotonic()
         for key, version in list(self._loaded.items()):
@@ -271,11 +321,40 @@ class Refresher:
 
     # --- reporting ------------------------------------------------------------------------------------------
 
-    def _memory(self, serving: ServingPlan) -> dict[str, int]:
+    def _memory(self, serving: ServingPlan) -> dict[str, Any]:
+        """The report's `loaded` and `cold`."""
         found = {name: self._loaded.get(_key(spec)) for name, spec in serving.versions.items()}
-        return {name: version.memory_bytes for name, version in found.items() if version is not None}
+        here = {name: version for name, version in found.items() if version is not None}
+        return {
+            "loaded": {name: one.engine.memory_bytes() for name, one in here.items() if one.resident},
+            "cold": tuple(name for name, one in here.items() if not one.resident),
+        }
+
+    def _note_residents(self) -> None:
+        """Brings into the reports what was loaded on demand or evicted since the last time."""
+        changed = self.residents.take_changed()
+        for name in changed:
+            model, report = self._plane.models.get(name), self._reports.get(name)
+            if model is not None and report is not None:
+                self._reports[name] = msgspec.structs.replace(report, **self._memory(model.serving))
+        if changed:
+            self._recent.write(self.residents.resident())
+
+    def _report_soon(self) -> None:
+        """Writes the report at the end of this turn of the loop, once for all models that changed in it."""
+        if not self._report_due:
+            self._report_due = True
+            asyncio.get_running_loop().call_soon(self._write_due)
+
+    def _write_due(self) -> None:
+        try:
+            if self._report_due:
+                self._write_report()
+        except OSError as error:
+            logger.error("the report cannot be written: %s", error)
 
     def _write_report(self) -> None:
+        self._report_due = False
         self._report = msgspec.structs.replace(self._report, at=time.time(), models=dict(self._reports))
         self._folder.write_report(self._report)
 
@@ -288,6 +367,12 @@ def require_ready(plane: DataPlane) -> None:
         raise NotReady("No model is loaded.", remedy="Register a version and deploy it.")
     for model in plane.models.values():
         model.require_healthy()
+
+
+def _names(plans: ModelPlans) -> frozenset[bytes]:
+    """The keys of all versions that a model's plans name."""
+    parts = [part for part in (plans.active, plans.prepare) if part is not None]
+    return frozenset(_key(spec) for part in parts for spec in part.versions.values())
 
 
 def _key(spec: VersionSpec) -> bytes:

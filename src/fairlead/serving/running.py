@@ -28,6 +28,14 @@ class Runs:
         self._caches = caches
         self.turns = Turns(self.run_gathered, write)
         self._gathered: dict[LoadedVersion, list[Ask]] = {}
+        self._resting: list[Callable[[], None]] = []
+
+    def at_rest(self, callback: Callable[[], None]) -> None:
+        """Calls back, now or at the end of this turn's runs, when no row is on its way to a light model."""
+        if self._gathered:
+            self._resting.append(callback)
+        else:
+            callback()
 
     async def attempt(self, ask: Ask, arm: LiveArm) -> None:
         """Runs the version; what it raises becomes the ask's error, for which something may stand in."""
@@ -80,6 +88,10 @@ class Runs:
             asks = _in_time(asks)
             for start in range(0, len(asks), limit):
                 self._run_inline(version, asks[start : start + limit])
+        if self._resting:
+            resting, self._resting = self._resting, []
+            for callback in resting:
+                callback()
 
     def _run_inline(self, version: LoadedVersion, asks: list[Ask]) -> None:
         """Runs rows in this thread; when that fails, each alone, so that one bad row fails alone."""

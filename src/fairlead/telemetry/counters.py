@@ -18,19 +18,20 @@ from fairlead.telemetry.latency import BUCKETS, bucket_of
 
 __all__ = ["ArmCounters", "ArmKey", "CounterBlock", "CounterRow", "read_counters"]
 
-_MAGIC = b"FLCNT003"
+_MAGIC = b"FLCNT004"
 _HEADER = 64
 _KEY_BYTES = 512
 CELLS = (
     "ok", "rejected", "failed", "shed", "cache_hits", "cache_misses", "unlogged", "runs", "run_rows",
     "latency_ns", "run_ns", "cache_shared_hits", "faults", "stale_cache", "fallback_version",
-    "contract_default", "cancelled",
+    "contract_default", "cancelled", "loads", "load_ns", "evictions",
 )  # fmt: skip
 """The scalar cells of a row. `runs` and `run_rows` count model runs and the rows in them; `latency_ns` and
 `run_ns` are sums. `unlogged` counts answers without a record. `cache_shared_hits` are those of `cache_hits`
 that came from the cache that gateways share. `faults` counts rows that the arm's version could not answer,
 whoever then did; `stale_cache`, `fallback_version` and `contract_default` what stood in for it. `cancelled`
-are rows whose callers went away."""
+are rows whose callers went away. `loads`, `load_ns` and `evictions` say how often the version came into
+memory, how long that took, and how often it had to leave; one of its arms counts them."""
 _ROW_CELLS = len(CELLS) + BUCKETS
 _ROW_BYTES = _KEY_BYTES + 8 * _ROW_CELLS
 CAPACITY = 512

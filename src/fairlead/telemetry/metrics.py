@@ -35,7 +35,15 @@ METRICS: tuple[Metric, ...] = (
     Metric("model_runs_total", "counter", _VERSION, "Runs of the model; a batch is one run."),
     Metric("model_run_rows_total", "counter", _VERSION, "Rows that the model ran."),
     Metric("model_run_seconds_total", "counter", _VERSION, "Time spent in the model."),
-    Metric("model_loaded", "gauge", (*_VERSION, "gateway"), "1 where a gateway holds the version in memory."),
+    Metric(
+        "model_loaded",
+        "gauge",
+        (*_VERSION, "gateway"),
+        "1 where a gateway holds the version in memory, 0 where it loads it when it is asked.",
+    ),
+    Metric("model_loads_total", "counter", _VERSION, "Times that a gateway loaded the version."),
+    Metric("model_load_seconds_total", "counter", _VERSION, "Time spent loading and warming it up."),
+    Metric("model_evictions_total", "counter", _VERSION, "Times that it left memory: idle, or for another."),
     Metric("model_memory_bytes", "gauge", (*_VERSION, "gateway"), "Memory of a loaded version."),
     Metric("model_plan_generation", "gauge", ("model_name", "gateway"), "Generation that a gateway serves."),
     Metric("prediction_cache_hits_total", "counter", ("model_name",), "Rows answered from the cache."),
@@ -94,6 +102,9 @@ def render(counters: Sequence[ArmCounters], gauges: Iterable[Gauge]) -> bytes:
         put("model_runs_total", labels, cells["runs"])
         put("model_run_rows_total", labels, cells["run_rows"])
         put("model_run_seconds_total", labels, cells["run_ns"] / 1e9)
+        put("model_loads_total", labels, cells["loads"])
+        put("model_load_seconds_total", labels, cells["load_ns"] / 1e9)
+        put("model_evictions_total", labels, cells["evictions"])
         put("model_faults_total", labels, cells["faults"])
         for how in ("stale_cache", "fallback_version", "contract_default"):
             put("model_degraded_total", (*labels, how), cells[how])
