@@ -81,6 +81,8 @@ async def _attempt(arm: LiveArm, binding: TableBinding, checked: Checked, ask: T
             f"Version {arm.version_name!r} failed {breaker.failures} times in a row; it is left alone.",
             remedy="Try again in a moment; the version's errors are in the prediction log.",
         )
+    version = arm.version
+    version.holds += 1
     try:
         outputs = await _run(arm, binding, checked, ask)
         ask.answers = binding.answers(outputs, checked.rows)
@@ -90,6 +92,8 @@ async def _attempt(arm: LiveArm, binding: TableBinding, checked: Checked, ask: T
             breaker.failed(time.monotonic())
             arm.counters.add("faults", checked.rows)
         raise
+    finally:
+        version.holds -= 1
     if breaker.failures:
         breaker.succeeded()
     return outputs
