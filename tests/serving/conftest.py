@@ -7,6 +7,7 @@ import pytest
 from fairlead.predictions.framing import MAGIC, read_frames
 from fairlead.predictions.record import Outcome, PredictionRecord, SchemaFrame
 from fairlead.predictions.segments import SegmentWriter
+from fairlead.predictions.tables import TableRecord
 from fairlead.serving.cache import PredictionCache
 from fairlead.serving.caches import Caches
 from fairlead.serving.dataplane import DataPlane
@@ -85,10 +86,10 @@ class Sink:
         self.answer = answer
 
 
-def decode(payload: bytes) -> PredictionRecord | Outcome | SchemaFrame:
+def decode(payload: bytes) -> PredictionRecord | Outcome | SchemaFrame | TableRecord:
     import msgspec
 
-    return msgspec.msgpack.decode(payload, type=PredictionRecord | Outcome | SchemaFrame)
+    return msgspec.msgpack.decode(payload, type=PredictionRecord | Outcome | SchemaFrame | TableRecord)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from fairlead.contracts.check import Finding, check_row, nearest
 from fairlead.contracts.contract import Contract, Field
 from fairlead.errors import MalformedRequest
 
-__all__ = ["BatchReading", "CompiledContract", "Reading", "parse_json"]
+__all__ = ["BatchReading", "CompiledContract", "Reading", "RowReading", "parse_json"]
 
 _T = TypeVar("_T")
 
@@ -119,6 +119,24 @@ class BatchReading:
         return check_row(compiled.contract, features_of(self._raw[index]), compiled.also_known)
 
 
+class RowReading:
+    """One row that is known already to keep a contract, such as one that came as an array."""
+
+    __slots__ = ("_compiled", "_row", "probabilities")
+
+    def __init__(self, compiled: CompiledContract, row: tuple[Any, ...]) -> None:
+        self._compiled = compiled
+        self._row = row
+        self.probabilities = False
+
+    def row(self, compiled: CompiledContract) -> tuple[tuple[Any, ...], list[Finding]]:
+        """Like `Reading.row`."""
+        if compiled is self._compiled:
+            return self._row, []
+        names = self._compiled.contract.names
+        return check_row(compiled.contract, dict(zip(names, self._row, strict=True)), compiled.also_known)
+
+
 class CompiledContract:
     """A contract ready to decode request bodies.
 
@@ -126,7 +144,16 @@ class CompiledContract:
     the union, so those are dropped, while a name that no version knows is refused.
     """
 
-    __slots__ = ("_size", "also_known", "contract", "decode_batch", "decode_body", "id", "row_type")
+    __slots__ = (
+        "_positional",
+        "_size",
+        "also_known",
+        "contract",
+        "decode_batch",
+        "decode_body",
+        "id",
+        "row_type",
+    )  # fmt: skip
 
     def __init__(self, contract: Contract, also_known: frozenset[str] = frozenset()) -> None:
         self.contract = contract
@@ -134,6 +161,7 @@ class CompiledContract:
         self.also_known = also_known - set(contract.names)
         self._size = len(contract.inputs)
         self.row_type = _row_type(contract, sorted(self.also_known))
+        self._positional = _row_type(contract, [], positional=True)
         body = msgspec.defstruct(
             "PredictBody",
             [("features", self.row_type), *_BODY_FIELDS],
@@ -168,6 +196,13 @@ class CompiledContract:
     def read_batch(self, body: bytes) -> BatchReading:
         """A batch request; raises `MalformedRequest` when the bytes are none."""
         return BatchReading(self, body)
+
+    def positional(self, values: list[Any]) -> tuple[Any, ...] | None:
+        """The row of values in contract order when they keep every rule at first sight, else None."""
+        try:
+            return msgspec.structs.astuple(msgspec.convert(values, self._positional))
+        except msgspec.ValidationError:
+            return None
 
     def as_row(self, features: Any) -> tuple[Any, ...]:
         """The decoded features as a tuple in contract order."""
@@ -273,7 +308,7 @@ def _unit(value: Any, index: int) -> str | None:
 # --- the row type -------------------------------------------------------------------------------------------
 
 
-def _row_type(contract: Contract, also_known: list[str]) -> type[Any]:
+def _row_type(contract: Contract, also_known: list[str], *, positional: bool = False) -> type[Any]:
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     rename: dict[str, str] = {}
     # Attributes are numbered, since a feature may be called anything, also "class" or "größe (cm)".
@@ -290,7 +325,13 @@ def _row_type(contract: Contract, also_known: list[str]) -> type[Any]:
         rename[attribute] = name
         fields.append((attribute, Any, None))
     return msgspec.defstruct(
-        "Features", fields, rename=rename, kw_only=True, forbid_unknown_fields=True, gc=False
+        "Features",
+        fields,
+        rename=rename,
+        kw_only=True,
+        forbid_unknown_fields=True,
+        gc=False,
+        array_like=positional,
     )
 
 

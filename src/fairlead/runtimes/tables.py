@@ -17,6 +17,7 @@ from fairlead.contracts.check import nearest
 from fairlead.contracts.contract import Contract, Field
 from fairlead.errors import MalformedRequest, RuntimeFailed
 from fairlead.runtimes.base import NUMPY_TYPES, Array, RuntimeSpec, Tensor, Tensors
+from fairlead.runtimes.binding import Prediction
 
 __all__ = ["Answers", "TableBinding"]
 
@@ -41,6 +42,7 @@ class TableBinding:
         self._listed = len(contract.inputs) == 1 and bool(contract.inputs[0].shape)
         self._split = any(field.type in ("bool", "string") for field in contract.inputs)
         self.check = TableCheck(contract)
+        self._shapes: dict[str, tuple[Any, tuple[int, ...]]] = {}
 
     # --- what was sent --------------------------------------------------------------------------------------
 
@@ -166,6 +168,37 @@ class TableBinding:
                 values = values.reshape(rows, -1) if output.kind == "vector" else values.reshape(rows)
                 self._verify_numbers(values)
                 return Answers(values)
+
+    @property
+    def knows_outputs(self) -> bool:
+        """Whether `outputs_of` can tell: a run has shown datatypes and shapes, and nothing was renamed."""
+        return bool(self._shapes)
+
+    def learn(self, outputs: Mapping[str, Array]) -> None:
+        """Remembers datatypes and shapes of the output tensors of a run."""
+        if not self._contract.output.items:
+            self._shapes = {name: (array.dtype, array.shape[1:]) for name, array in outputs.items()}
+
+    def outputs_of(self, prediction: Prediction) -> dict[str, Array]:
+        """The output tensors that a row's prediction came from.
+
+        A part that it lacks, since something stood in for the model, is NaN.
+        """
+        names, value = self._spec.outputs, prediction.value
+        parts: dict[str | None, Any] = {
+            names.label: value,
+            names.probabilities: prediction.probabilities,
+            names.value: value,
+        }
+        if names.ids is not None:
+            parts[names.ids] = [entry["id"] for entry in value]
+            parts[names.scores] = [entry["score"] for entry in value]
+        found = {}
+        for name, (dtype, shape) in self._shapes.items():
+            part = parts[name]
+            array = np.full(shape, np.nan, dtype) if part is None else np.array(part, dtype)
+            found[name] = array.reshape(1, *shape)
+        return found
 
     def _labels(self, outputs: Mapping[str, Array], table: Array | None, rows: int) -> Array:
         classes = self._contract.output.classes

@@ -8,7 +8,7 @@ import time
 import msgspec
 
 from fairlead.contracts.check import Finding
-from fairlead.contracts.compile import BatchReading, CompiledContract, Reading
+from fairlead.contracts.compile import BatchReading, CompiledContract, Reading, RowReading
 from fairlead.errors import FairleadError, NotReady, RuntimeFailed
 from fairlead.predictions.record import Degraded, Status, UnitKind
 from fairlead.runtimes.binding import Prediction, Row
@@ -26,7 +26,7 @@ class Ask(msgspec.Struct, eq=False):
     clock, in seconds; `priority` 1 goes first, 0 is usual. Made by `of`: a struct is filled without Python.
     """
 
-    reading: Reading | BatchReading
+    reading: Reading | BatchReading | RowReading
     received: float
     prediction_id: bytes
     request_id: str
@@ -55,7 +55,7 @@ class Ask(msgspec.Struct, eq=False):
 
     @staticmethod
     def of(
-        reading: Reading | BatchReading,
+        reading: Reading | BatchReading | RowReading,
         *,
         received: float,
         request_id: str | None = None,
@@ -86,11 +86,10 @@ class Ask(msgspec.Struct, eq=False):
     def read(self, compiled: CompiledContract) -> None:
         """Sets the row as that contract reads it; raises `DataContractViolation`."""
         reading = self.reading
-        if type(reading) is Reading:
-            self.row, self.findings = reading.row(compiled)
-        else:
-            assert isinstance(reading, BatchReading)
+        if isinstance(reading, BatchReading):
             self.row, self.findings = reading.row(self.index, compiled)
+        else:
+            self.row, self.findings = reading.row(compiled)
 
     @property
     def status(self) -> Status:

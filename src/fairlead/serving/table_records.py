@@ -9,7 +9,7 @@ import numpy as np
 
 from fairlead.contracts.arrays import Checked
 from fairlead.errors import DataContractViolation, FairleadError, NotReady, RuntimeFailed
-from fairlead.predictions.record import Status
+from fairlead.predictions.record import Degraded, Status
 from fairlead.predictions.segments import frame
 from fairlead.predictions.tables import Cells, TableFlag, TableRecord, pack_cells
 from fairlead.runtimes.base import Array
@@ -34,7 +34,8 @@ class TableAsk:
     """
 
     __slots__ = (
-        "answers", "arm", "assigned", "checked", "deadline", "error", "milliseconds", "outputs", "pin",
+        "answers", "arm", "assigned", "checked", "deadline", "degraded", "error", "milliseconds", "outputs",
+        "pin",
         "prediction_id", "priority", "received", "request_id", "rows", "tensors", "trace_id", "typed", "unit",
         "unit_kind", "use_case",
     )  # fmt: skip
@@ -73,6 +74,7 @@ class TableAsk:
         self.checked: Checked | None = None
         self.answers: Answers | None = None
         self.error: FairleadError | None = None
+        self.degraded: Degraded | None = None
         self.milliseconds = 0.0
 
     @property

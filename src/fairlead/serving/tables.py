@@ -28,20 +28,26 @@ from fairlead.runtimes.tables import Answers, TableBinding
 from fairlead.serving.dataplane import DataPlane
 from fairlead.serving.ladder import is_fault
 from fairlead.serving.live import LiveArm, LiveModel, LoadedVersion
+from fairlead.serving.single import infer_single, single_reading
 from fairlead.serving.table_records import TableAsk, table_frames
 
 __all__ = ["TableAnswer", "TableAsk", "infer_table", "run_version"]
 
 
 class TableAnswer(NamedTuple):
-    """The output tensors of all rows in their order, by name, and what they mean; `flagged` counts rows whose
-    values broke rules that only flag or impute."""
+    """The output tensors of all rows in their order, by name; `flagged` counts rows whose values broke rules
+    that only flag or impute."""
 
     arm: LiveArm
     rows: int
     outputs: dict[str, Array]
-    answers: Answers
+    binding: TableBinding
     flagged: int
+
+    @property
+    def answers(self) -> Answers:
+        """What the tensors mean."""
+        return self.binding.answers(self.outputs, self.rows)
 
 
 async def infer_table(plane: DataPlane, model: LiveModel, ask: TableAsk) -> TableAnswer:
@@ -59,18 +65,22 @@ async def infer_table(plane: DataPlane, model: LiveModel, ask: TableAsk) -> Tabl
         _require_outputs(ask.outputs, arm.version.binding.wanted)
         table = binding.bind(ask.tensors, arm.compiled.also_known, typed=ask.typed)
         ask.rows = table.rows
-        checked = ask.checked = binding.check(table)
-        outputs = await _attempt(arm, binding, checked, ask)
+        reading = single_reading(table, arm)
+        if reading is None:
+            checked = ask.checked = binding.check(table)
+            outputs = await _attempt(arm, binding, checked, ask)
     except MalformedRequest:
         raise
     except FairleadError as error:
         ask.error = error
         _write(plane, model, ask)
         raise
+    if reading is not None:
+        by, outputs = await infer_single(plane, model, ask, reading, arm)
+        return TableAnswer(by, 1, outputs, binding, 0)
     _write(plane, model, ask)
     flagged = {int(row) for breach in checked.flags for row in breach.rows} if checked.flags else ()
-    assert ask.answers is not None
-    return TableAnswer(arm, table.rows, outputs, ask.answers, len(flagged))
+    return TableAnswer(arm, table.rows, outputs, binding, len(flagged))
 
 
 async def _attempt(arm: LiveArm, binding: TableBinding, checked: Checked, ask: TableAsk) -> dict[str, Array]:
@@ -86,6 +96,8 @@ async def _attempt(arm: LiveArm, binding: TableBinding, checked: Checked, ask: T
     try:
         outputs = await _run(arm, binding, checked, ask)
         ask.answers = binding.answers(outputs, checked.rows)
+        if not binding.knows_outputs:
+            binding.learn(outputs)
     except FairleadError as error:
         # A deadline that the caller chose says nothing about the version.
         if is_fault(error) and not (ask.deadline is not None and isinstance(error, DeadlineExceeded)):

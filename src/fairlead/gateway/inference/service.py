@@ -50,6 +50,8 @@ async def infer(
     plane.admit(model, asked.received, ask.deadline)
     answer = await infer_table(plane, model, ask)
     own: dict[str, str | int] = {"request_id": ask.request_id}
+    if ask.degraded is not None:
+        own["degraded"] = ask.degraded
     if answer.flagged:
         own["flagged_rows"] = answer.flagged
     return Inferred(answer.arm, ask.request_id, answer.outputs, own, _provenance(answer.arm.headers))
