@@ -125,6 +125,8 @@ class Bench:
             "FAIRLEAD_GRPC_PORT": str(grpc),
             "FAIRLEAD_WORKERS": "1",
             "FAIRLEAD_LOG_LEVEL": "warning",
+            # Every call asks the same: without a cache, each is a run.
+            "FAIRLEAD_CACHE_MAX_BYTES": "0",
         }
         command = [sys.executable, "-m", "fairlead.supervise"]
         with ServerProcess(command, environment, self._scratch, port) as server:

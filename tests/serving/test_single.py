@@ -1,4 +1,4 @@
-"""One row as an array walks like any other row: cached, stood in for, and with the same tensors as a table."""
+"""One row as an array walks like any other row: cached, stood in for, with the same tensors as a table."""
 
 import asyncio
 import time

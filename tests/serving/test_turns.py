@@ -95,3 +95,34 @@ def test_a_walk_that_never_waits_is_answered_at_once():
     sink = Sink()
     Steps().turns.start(short(), sink)
     assert sink.answer == b"done"
+
+
+def test_a_task_may_follow_a_walk_and_gets_its_result_or_its_error():
+    steps = Steps()
+
+    async def fails() -> bytes:
+        await steps.turns.ran
+        raise ValueError("no")
+
+    async def both():
+        return await asyncio.gather(
+            steps.turns.follow(steps.walk("a")), steps.turns.follow(fails()), return_exceptions=True
+        )
+
+    answer, error = asyncio.run(both())
+    assert answer == b"a"
+    assert isinstance(error, ValueError)
+
+
+def test_a_follower_that_is_cancelled_gives_up_a_walk_that_became_a_task():
+    steps = Steps()
+
+    async def turn():
+        following = asyncio.get_running_loop().create_task(steps.turns.follow(steps.walk("far", pause=60)))
+        await asyncio.sleep(0.01)
+        following.cancel()
+        await asyncio.wait([following])
+        await asyncio.sleep(0)
+        return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+
+    assert asyncio.run(turn()) == []

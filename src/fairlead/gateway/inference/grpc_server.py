@@ -164,7 +164,7 @@ class GrpcServer:
     async def _infer(self, request: Any, asked: Asked) -> Any:
         model = self._plane.model(request.model_name)
         read = decode_message(request)
-        found = await infer(self._plane, model, request.model_version, read, asked)
+        found = await self._plane.turns.follow(infer(self._plane, model, request.model_version, read, asked))
         return encode_message(model.name, read, found)
 
     # --- what is here ---------------------------------------------------------------------------------------
