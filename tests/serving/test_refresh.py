@@ -252,3 +252,20 @@ def test_a_rollback_target_that_cannot_be_loaded_keeps_nobody_from_being_served(
     gateway.follow()
     assert gateway.report().error is None
     assert set(gateway.plane.model("iris").pins) == {"v2"}
+
+
+def test_of_many_models_only_those_whose_files_changed_are_read_again(gateway, onnx, monkeypatch):
+    specs = {name: lay_version(gateway.folder, name, onnx[0], model=name) for name in ("a", "b", "c")}
+    for name, spec in specs.items():
+        lay_plan(gateway.folder, plan_of({"stable": (name, "stable", 100)}, model=name), spec)
+    settled = time.time_ns() + 200_000_000
+    while time.time_ns() < settled:
+        gateway.follow()
+    read = []
+    read_plans = DataFolder.read_plans
+    monkeypatch.setattr(DataFolder, "read_plans", lambda *given: read.append(given[1]) or read_plans(*given))
+    plan = plan_of({"stable": ("b", "stable", 100)}, model="b", generation=2)
+    lay_plan(gateway.folder, plan, specs["b"])
+    gateway.follow()
+    assert set(read) == {"b"}
+    assert gateway.plane.model("b").generation == 2

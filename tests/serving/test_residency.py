@@ -9,9 +9,13 @@ import msgspec
 import numpy as np
 import pytest
 
+from fairlead.engine.host import ModelHost
+from fairlead.engine.paths import listening
 from fairlead.errors import CircuitOpen, DeadlineExceeded, FairleadError, NotReady
 from fairlead.registry import artifacts
 from fairlead.registry.versions import ModelSettings
+from fairlead.runtimes.machine import cpu_name, resident_bytes
+from fairlead.runtimes.placement import note
 from fairlead.serving import loading
 from fairlead.serving.asks import Ask, BatchAsk
 from fairlead.serving.folder import ModelPlans, ServingPlan
@@ -428,3 +432,34 @@ def test_the_report_says_what_is_loaded_and_what_is_cold(folder):
         following.cancel()
 
     asyncio.run(story())
+
+
+def test_an_idle_model_worker_ends_and_the_next_request_starts_another(folder):
+    (spec,) = lay_many(folder, 1, settings=ModelSettings(cache_seconds=0, idle_unload_seconds=5))
+    heavy = {"run_microseconds": 1e6, "memory_bytes": 1, "library": f"onnxruntime 1 {cpu_name()}"}
+    assert note(folder.measured, spec.manifest.digest, heavy) is not None
+    server = Server(folder)
+
+    async def story() -> None:
+        host = ModelHost(folder.run)
+        await host.start(listening(folder.models_socket))
+        try:
+            await server.refresher.refresh()
+            assert not server.resident()
+            assert await server.ask("m0") == 0
+            engine = server.plane.model("m0").arms[0].version.engine
+            assert not engine.inline
+            first = engine.inner.pid
+            await server.refresher.residents.sweep(engine.used + 6)
+            assert not server.resident()
+            await until(lambda: resident_bytes(first) == 0)
+            assert (
+                await asyncio.gather(*(server.ask("m0", sepal_length=i / 9) for i in range(50))) == [0] * 50
+            )
+            assert engine.inner.pid != first
+        finally:
+            await server.refresher.close(draining=True)
+            await host.stop()
+
+    asyncio.run(story())
+    assert server.cells("m0")["loads"] == 2

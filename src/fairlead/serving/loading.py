@@ -126,7 +126,6 @@ class Loader:
         held.versions.remove(version)
         if not held.versions:
             del self._held[key]
-            self._busy.pop(key, None)
             self._residents.remove(key)
             await held.engine.stop()
 
