@@ -1,5 +1,6 @@
 """Far more models than fit into memory: a real gateway under a budget, random traffic, and a kill."""
 
+import json
 import random
 import signal
 import threading
@@ -95,13 +96,19 @@ def test_two_hundred_models_are_answered_within_a_budget_for_twenty(tmp_path: Pa
     assert 10 <= max(count for count, _ in seen) <= 30
     assert late - early < 30 * MB
     # Killed in the middle of it: what comes next knows what was in memory, and answers all.
-    wait_until(lambda: loaded(gateway)[0] > 5)
-    before = {name for name in range(200) if is_resident(gateway, name)}
+    before = {number for number in range(200) if is_resident(gateway, number)}
+    wait_until(lambda: listed(gateway) == before)
     gateway.stop(signal.SIGKILL)
     gateway.start()
-    wait_until(lambda: len({name for name in before if is_resident(gateway, name)}) > 5, 30)
+    wait_until(lambda: all(is_resident(gateway, number) for number in before), 30)
     for number in range(0, 200, 7):
         ask(gateway, number)
+
+
+def listed(gateway: GatewayProcess) -> set[int]:
+    """The models that a successor would find on the list."""
+    (path,) = (gateway.folder.run / "resident").glob("*.json")
+    return {int(model.removeprefix("m")) for model, _ in json.loads(path.read_bytes())}
 
 
 def is_resident(gateway: GatewayProcess, number: int) -> bool:
