@@ -76,25 +76,26 @@ def measure(model: Model, scratch: Path, seconds: float) -> dict[str, Any]:
         closed_loop(port, timely, 1.0, 64)
         capacity = closed_loop(port, timely, max(3.0, seconds / 3), 32, depth=2).goodput(deadline)
         # Nobody can answer within a microsecond: every one of these is refused.
+        used = server.cpu_seconds()
         refused = closed_loop(port, requests(0.001), 2.0, 64, depth=8)
-        rejections = sum(refused.statuses.values()) / refused.seconds
+        rejection = (server.cpu_seconds() - used) / refused.statuses["503"]
         result: dict[str, Any] = {
             "deadline_ms": deadline * 1000,
             "capacity_per_second": round(capacity, 1),
-            "rejections_per_second": round(rejections, 1),
+            "rejection_us": round(rejection * 1e6, 1),
         }
         for multiple in multiples:
             before = server.memory_mib()
             load = offer(port, timely, multiple * capacity, seconds, CONNECTIONS)
             after = server.memory_mib()
             recovered = offer(port, timely, 0.3 * capacity, 2.0, CONNECTIONS)
-            spent = max(0.0, multiple * capacity - load.goodput(deadline)) / rejections if rejections else 1.0
             result[f"{multiple:g} times"] = {
                 **_told(load, deadline, capacity),
-                "left_after_rejecting": round(max(0.0, 1 - spent), 3),
+                "left_if_all_were_refused": round(max(0.0, 1 - multiple * capacity * rejection), 3),
                 "memory_mib": [round(before, 1), round(after, 1)],
                 "recovered": {
                     "first_second_in_time": _share_in_time(recovered, deadline),
+                    "unanswered": recovered.broken,
                     "refused": sum(recovered.statuses.values()) - recovered.statuses["200"],
                 },
             }

@@ -185,24 +185,27 @@ def test_rows_that_cannot_be_in_time_are_not_run(gateway, onnx):
     assert not model.arms[1].version.breaker.failures, "the caller's own deadline says nothing of the version"
 
 
-def test_a_gateway_whose_turn_takes_long_sheds_what_comes_after(gateway, onnx):
+def test_a_gateway_takes_on_what_a_turn_allows_and_refuses_what_would_be_late(gateway, onnx):
     model = serve(gateway, onnx[0])
-    plane = gateway.plane
+    plane, turns = gateway.plane, gateway.plane.turns
     now = time.perf_counter()
     plane.admit(model, now, None)
-    plane.turns.ran.waiting = [(None, None)] * 100
-    plane.turns.began = now - 0.04  # read for 40 ms already, and answering takes about as long
-    with pytest.raises(Overloaded, match="full"):
-        plane.admit(model, now, None)
-    plane.turns.ran.waiting = []
-    plane.admit(model, now, None)  # few requests: something else holds this turn up
-    plane.turns.began = now - 0.01
-    plane.admit(model, now, None)
+    turns.began = now - 0.04  # read for 40 ms already, and answering takes about as long
     plane.admit(model, now, now + 0.1)
-    with pytest.raises(Overloaded):
-        plane.admit(model, now, now + 0.01)
+    assert not turns.full, "few requests: something else holds this turn up"
+    with pytest.raises(Overloaded, match="full"):
+        plane.admit(model, now, now + 0.05)
+    turns.ran.waiting = [(None, None)] * 100
+    plane.admit(model, now, None)
+    assert turns.full
+    turns.ran.waiting, turns.began, turns.full = [], 0.0, False
+    assert plane.has_room(model, now, None, now, now - 60.0), "old, and the gateway has time"
+    turns._began_before, turns._ended = now - 0.08, now - 0.001  # a long turn ended just now
+    assert plane.has_room(model, now, None, now - 60.0, 0.0), "no older than the last turn"
+    assert not plane.has_room(model, now, None, now - 60.0, now - 0.2), "had to wait for two turns"
+    assert not plane.has_room(model, now, now + 0.05, now - 60.0, 0.0)
     shed = sum(row.cells["shed"] for row in read_counters(gateway.folder.counters))
-    assert shed == 2
+    assert shed == 3
 
 
 async def outcome(gateway: Gateway, model, ask: Ask):

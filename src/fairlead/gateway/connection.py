@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["HttpConnection"]
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_UNAVAILABLE = b"HTTP/1.1 503"
 _FIVE = ord("5")
 _MAX_PIPELINED = 32
+_FULL_READ = 200_000
+"""A read of so many bytes may have left some that are just as old."""
 _WASTE = 8
 """Bytes that a body sent in chunks may take on the wire for each of its own."""
 
@@ -47,19 +48,18 @@ class HttpConnection(RequestReader):
     """A connection, made by `HttpServer`."""
 
     __slots__ = (
-        "_answers", "_careful", "_deaf", "_deferred", "_held", "_last", "_owes_continue", "_partial", "_raw",
-        "_read_before", "_resting", "_settling", "_unread",
+        "_answers", "_deaf", "_deferred", "_held", "_last", "_owes_continue", "_partial", "_raw",
+        "_read_before", "_settling", "_turns", "_unread",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
         super().__init__(server)
+        self._turns = server.turns
         self._answers: deque[Slot] = deque()
         self._deferred: deque[CarefulSlot] = deque()  # those of `_answers` that have not begun
         self._unread: memoryview | None = None  # arrived, and to be parsed when there is room
-        self._careful = False
         self._deaf = False  # what still comes is thrown away
         self._last = False  # the caller sends nothing more
-        self._resting = False  # was told to come back later
         self._settling = False
         self._owes_continue = False
         self._held = 0  # bytes of what is arriving, as counted by the server
@@ -99,8 +99,10 @@ class HttpConnection(RequestReader):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
-        self._read_before = self._read_at
-        self._read_at = time.perf_counter()
+        self._read_before, self._read_at = self._read_at, time.perf_counter()
+        self._late = self._stopped
+        if len(data) < _FULL_READ:
+            self._stopped = 0.0
         if len(data) > SLICE:
             self._feed_slices(memoryview(data))
             return
@@ -163,10 +165,9 @@ class HttpConnection(RequestReader):
         self.began = 0.0
         body = self._body
         path = self._url.partition(b"?")[0]
-        request = Request(
-            self._method, path, self._headers, body if type(body) is bytes else bytes(body), self._read_before
-        )
-        if self._careful:
+        whole = body if type(body) is bytes else bytes(body)
+        request = Request(self._method, path, self._headers, whole, self._read_before, self._late)
+        if self._careful or self._turns.full:
             self._take(request)
             return
         slot = Slot(self, self._ending)
@@ -185,14 +186,18 @@ class HttpConnection(RequestReader):
         self._held = 0
         self._answers.append(slot)
         if self._deferred or self._crowded():
+            request.arrived = request.arrived or request.received
             self._deferred.append(slot)
         else:
             self._server.start(self._server.handle(request), slot)
         if self._crowded():
             self._stop_reading()
+            if self._turns.full:
+                self._rest()
 
     def _crowded(self) -> bool:
-        return self._stuck or len(self._answers) - len(self._deferred) >= _MAX_PIPELINED
+        under_way = len(self._answers) - len(self._deferred)
+        return self._stuck or self._turns.full or under_way >= _MAX_PIPELINED
 
     def _feed_slices(self, view: memoryview) -> None:
         """Parses a long read piece by piece, until the connection has as much to answer as it may."""
@@ -307,6 +312,8 @@ class HttpConnection(RequestReader):
         self._settling = False
         if self._closing:
             return
+        if self._turns.full and (deferred or not self._reading):
+            self._rest()
         if not answers and self._last:
             self.close()
             return
@@ -334,16 +341,6 @@ class HttpConnection(RequestReader):
             self._write_ending(slot, answer)
         else:
             self._write_answer(answer)
-
-    def _write_answer(self, answer: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(answer)
-            if answer.startswith(_UNAVAILABLE) and not self._resting:
-                # A caller who asks on at once must cost less than one who heeds Retry-After: what he sends
-                # meanwhile is read in one go.
-                self._resting = self._careful = True
-                self._stop_reading()
-                self._server.rest(self)
 
     def go_on(self) -> None:
         """Reads on after a refusal."""

@@ -22,12 +22,19 @@ class Request:
 
     `received` (`time.perf_counter`) is when its last byte was read, or later, when a caller who sent many
     requests at once had to take answers first. It arrived after `since`, when its connection was read before.
+    `arrived` is 0, or since when it may have lain there, because it or its connection had to wait.
     """
 
-    __slots__ = ("body", "headers", "method", "path", "received", "since")
+    __slots__ = ("arrived", "body", "headers", "method", "path", "received", "since")
 
     def __init__(
-        self, method: bytes, path: bytes, headers: dict[bytes, bytes], body: bytes, since: float = 0.0
+        self,
+        method: bytes,
+        path: bytes,
+        headers: dict[bytes, bytes],
+        body: bytes,
+        since: float = 0.0,
+        arrived: float = 0.0,
     ) -> None:
         self.method = method
         self.path = path
@@ -35,6 +42,7 @@ class Request:
         self.body = body
         self.received = time.perf_counter()
         self.since = since
+        self.arrived = arrived
 
     def header(self, name: bytes) -> str | None:
         """A header's value, None when it is absent or empty. One that was sent twice is joined by a comma."""

@@ -24,7 +24,7 @@ _MAX_DISMISSED = 64
 """Connections without room that are told so at a time; more are closed without a word."""
 _IDLEST = 64
 _LOOK_SECONDS = 0.05
-_REST_SECONDS = 0.02
+_REST_SECONDS = 0.001
 _ARRIVING_SECONDS = 2.0
 
 
@@ -33,6 +33,7 @@ class HttpServer:
 
     def __init__(self, handle: Handler, refuse: Refusal, limits: Limits, turns: Turns) -> None:
         self.handle = handle
+        self.turns = turns
         self.start = turns.start
         self.refuse = refuse
         self.limits = limits

@@ -37,12 +37,11 @@ class RequestReader(Wire):
 
     __slots__ = (
         "_body", "_ending", "_feed", "_headers", "_method", "_odd", "_parser", "_read_at", "_refused",
-        "_repeats", "_room", "_server", "_trailer_room", "_url", "active", "began",
+        "_repeats", "_room", "_trailer_room", "_url", "active", "began",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
-        super().__init__()
-        self._server = server
+        super().__init__(server)
         self._refused: FairleadError | None = None
         self._ending = b""
         """A header line that says what becomes of the connection; empty when it stays."""

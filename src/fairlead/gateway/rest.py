@@ -106,6 +106,9 @@ class RestApp:
             headers += b"allow: %b\r\n" % ", ".join(error.details.get("allowed", ())).encode()
         return response(status, encode(problem(error, request_id)), headers, _PROBLEM)
 
+    def _has_room(self, model: LiveModel, request: Request, deadline: float | None) -> bool:
+        return self._plane.has_room(model, request.received, deadline, request.since, request.arrived)
+
     def _full(self, request: Request) -> bytes:
         """The refusal of a full gateway. It is given often and must cost little."""
         if b"x-request-id" in request.headers:
@@ -118,8 +121,8 @@ class RestApp:
         model = self._plane.model(match[1])
         get = request.headers.get
         timeout = get(b"x-timeout-ms")
-        deadline = None if timeout is None else _deadline(request.received, timeout)
-        if not self._plane.has_room(model, request.received, deadline, request.since):
+        deadline = None if timeout is None else _deadline(request.arrived or request.received, timeout)
+        if not self._has_room(model, request, deadline):
             return self._full(request)
         trace = get(b"traceparent")
         ask = Ask.of(
@@ -146,8 +149,9 @@ class RestApp:
         model = self._plane.model(match[1])
         get = request.headers.get
         timeout = get(b"x-timeout-ms")
-        deadline = None if timeout is None else _deadline(request.received, timeout)
-        self._plane.admit(model, request.received, deadline, request.since)
+        deadline = None if timeout is None else _deadline(request.arrived or request.received, timeout)
+        if not self._has_room(model, request, deadline):
+            return self._full(request)
         trace = get(b"traceparent")
         ask = BatchAsk(
             model.reader.read_batch(request.body),

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from fairlead.gateway.connection import HttpConnection
+    from fairlead.gateway.protocol import HttpServer
 
 __all__ = ["STEP_BYTES", "Wire"]
 
@@ -11,17 +16,26 @@ STEP_BYTES = 64 * 1024
 """What a slow caller takes of its answers at least, within `write_seconds`."""
 
 _LINGER_SECONDS = 1.0
+_UNAVAILABLE = b"HTTP/1.1 503"
 
 
 class Wire(asyncio.Protocol):
     """A transport that may be gone, and how it is paused and closed."""
 
-    __slots__ = ("_closing", "_mark", "_reading", "_stuck", "_transport")
+    __slots__ = (
+        "_careful", "_closing", "_late", "_mark", "_reading", "_resting", "_server", "_stopped",
+        "_stuck", "_transport",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._careful = False  # something is out of the ordinary
+        self._resting = False  # goes on in a later turn
         self._transport: asyncio.Transport | None = None
         self._closing = False  # nothing more is written
         self._reading = True
+        self._stopped = 0.0  # when reading stopped, until all that lay there has been read
+        self._late = 0.0  # since when what is read now may have lain there; 0 if reading went on
         self._stuck = False  # the transport holds more than it likes
         self._mark = (0, 0.0)  # unsent bytes, and when there were so many
 
@@ -58,6 +72,21 @@ class Wire(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
+    def _write_answer(self, answer: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(answer)
+            if answer.startswith(_UNAVAILABLE):
+                # A caller who asks on at once must cost less than one who heeds Retry-After: what he sends
+                # meanwhile is read in one go.
+                self._rest()
+
+    def _rest(self) -> None:
+        """Goes on in a later turn."""
+        if not self._resting:
+            self._resting = self._careful = True
+            self._stop_reading()
+            self._server.rest(cast("HttpConnection", self))
+
     def _unsent(self) -> int:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
@@ -76,6 +105,7 @@ class Wire(asyncio.Protocol):
     def _stop_reading(self) -> None:
         if self._reading and self._transport is not None and not self._transport.is_closing():
             self._reading = False
+            self._stopped = self._stopped or time.perf_counter()
             self._transport.pause_reading()
 
     def _go_on_reading(self) -> None:

@@ -64,29 +64,40 @@ class DataPlane:
             )
         return found
 
-    def admit(self, model: LiveModel, received: float, deadline: float | None, since: float = 0.0) -> None:
+    def admit(self, model: LiveModel, now: float, deadline: float | None) -> None:
         """Raises `Overloaded` when this gateway cannot answer one more request in time.
 
         To be asked before anything is spent on the request.
         """
-        if not self.has_room(model, received, deadline, since):
+        if not self.has_room(model, now, deadline, now, 0.0):
             raise Overloaded(FULL, remedy="Try again later, or add gateway workers.")
 
-    def has_room(self, model: LiveModel, received: float, deadline: float | None, since: float = 0.0) -> bool:
-        """Whether one more request, read at `received`, can be answered in time; counts it as shed if not.
+    def has_room(
+        self, model: LiveModel, now: float, deadline: float | None, since: float, arrived: float
+    ) -> bool:
+        """Whether one more request can be answered in time; counts it as shed if not.
 
-        A turn reads for so long that it is over after `max_turn` seconds. A request may have lain unread for
-        as long as the turn before took, but not from before `since`, and waits for the end of this turn. A
-        turn with few requests is never cut short: if it is long, something else held it up.
+        Its age: from `arrived` when it had to wait, else at most from the beginning of the last turn, if this
+        one followed it at once, and from `since` (see `Request`). Its answer leaves at the end of this turn.
+        While turns are long, a request that would be older than two of them is refused: so the queue stays
+        short, and what is answered is answered soon.
+
+        A turn that has taken on enough is `full`. One with few requests never is: if it is long, something
+        else held it up.
         """
         turns = self.turns
-        takes = turns.takes(received)
-        if (takes <= self._max_turn or turns.walks < _FEW) and (
-            deadline is None or received + min(turns.waited(received), received - since) + takes <= deadline
-        ):
-            return True
-        model.arms[0].counters.add("shed")
-        return False
+        takes = turns.takes(now)
+        if takes > self._max_turn and turns.walks >= _FEW:
+            turns.full = True
+        waited = turns.waited(now)
+        age = now - arrived if arrived else min(waited, now - since)
+        if waited > self._max_turn / 2 and age + takes > 2 * self._max_turn:
+            room = False
+        else:
+            room = deadline is None or now + takes + (0.0 if arrived else age) <= deadline
+        if not room:
+            model.arms[0].counters.add("shed")
+        return room
 
     async def infer(self, model: LiveModel, ask: Ask) -> tuple[Envelope, LiveArm]:
         """One prediction and the arm that gave it; it is in the log before this returns.

@@ -90,7 +90,7 @@ class Turns:
     `written`; neither may raise.
     """
 
-    __slots__ = ("_began_before", "_ended", "_ratio", "_run", "_write", "began", "ran", "written")
+    __slots__ = ("_began_before", "_ended", "_ratio", "_run", "_write", "began", "full", "ran", "written")
 
     stepping = False
     """Whether a walk, not a task, is being driven at this moment. One for the process: so is the loop."""
@@ -100,6 +100,8 @@ class Turns:
         self.written = _Gate(self)
         self.began = 0.0
         """When the first walk of this turn came to a gate (`time.perf_counter`); 0 while none has."""
+        self.full = False
+        """Whether this turn takes on no more: who can, waits for the next."""
         self._began_before = self._ended = 0.0
         self._ratio = 1.0
         self._run = run
@@ -168,7 +170,7 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._open)
 
     def _open(self) -> None:
-        began, self.began = self.began, 0.0
+        began, self.began, self.full = self.began, 0.0, False
         opened = time.perf_counter()
         gate = self.ran
         if gate.waiting:
