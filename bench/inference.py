@@ -3,8 +3,8 @@
     python bench/inference.py [--rounds 5] [--seconds 3]
 
 The forest of bench/gateway.py, one gateway on one core, h2load and wrk on the other, everything on. Beside
-them in the same rounds: grpcio answering the same bytes and doing nothing (its own limit on this machine), and the
-bare `session.run` of 1,000 rows. Needs wrk and h2load (nghttp2-client). Prints JSON: medians and ratios.
+them in the same rounds: grpcio answering the same bytes and doing nothing (its own limit here), and the bare
+`session.run` of 1,000 rows. Needs wrk and h2load (nghttp2-client). Prints JSON: medians and ratios.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def _whole(part: bytes) -> bool:
 
 
 def offer(port: int, requests: list[bytes], rate: float, seconds: float, connections: int) -> Offered:
-    """Sends `rate` requests a second, evenly, in turn over the connections, and waits for what is under way."""
+    """Sends `rate` requests a second, evenly, in turn over the connections, and waits for what is open."""
     found = Offered(seconds)
     pool = [_Connection(port) for _ in range(connections)]
     with selectors.DefaultSelector() as selector:

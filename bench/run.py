@@ -13,7 +13,18 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHMARKS = ("footprint", "traffic_changes", "record_lookup", "gateway", "workers", "http_layers")
+BENCHMARKS = (
+    "footprint",
+    "traffic_changes",
+    "record_lookup",
+    "stages",
+    "gateway",
+    "workers",
+    "inference",
+    "overload",
+    "many_models",
+    "http_layers",
+)
 
 
 def main() -> None:

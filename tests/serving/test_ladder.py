@@ -201,6 +201,8 @@ def test_a_gateway_takes_on_what_a_turn_allows_and_refuses_what_would_be_late(ga
     turns.ran.waiting, turns.began, turns.full = [], 0.0, False
     assert plane.has_room(model, now, None, now, now - 60.0), "old, and the gateway has time"
     turns._began_before, turns._ended = now - 0.08, now - 0.001  # a long turn ended just now
+    assert plane.has_room(model, now, None, now - 60.0, now - 0.2), "it was not requests that made it long"
+    turns.walks_before = 100
     assert plane.has_room(model, now, None, now - 60.0, 0.0), "no older than the last turn"
     assert not plane.has_room(model, now, None, now - 60.0, now - 0.2), "had to wait for two turns"
     assert not plane.has_room(model, now, now + 0.05, now - 60.0, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import sys
@@ -126,7 +127,7 @@ def _libraries() -> Finding:
 def _requirements() -> tuple[list[str], dict[str, tuple[str, ...]]]:
     lines = metadata.requires("fairlead") or []
     plain = [line for line in lines if ";" not in line]
-    return [line.split(">")[0].split("[")[0].strip() for line in plain], _EXTRAS
+    return [re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0] for line in plain], _EXTRAS
 
 
 def _version(name: str) -> str | None:

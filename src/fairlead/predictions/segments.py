@@ -22,14 +22,16 @@ import time
 from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from fairlead.errors import Overloaded
 from fairlead.predictions import framing
 from fairlead.predictions.record import Outcome, PredictionRecord, SchemaFrame
-from fairlead.predictions.tables import TableRecord
+
+if TYPE_CHECKING:
+    from fairlead.predictions.tables import TableRecord  # numpy comes with it, and clients write outcomes
 
 __all__ = ["Fsync", "SegmentWriter", "frame"]
 

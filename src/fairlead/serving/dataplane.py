@@ -82,8 +82,8 @@ class DataPlane:
         While turns are long, a request that would be older than two of them is refused: so the queue stays
         short, and what is answered is answered soon.
 
-        A turn that has taken on enough is `full`. One with few requests never is: if it is long, something
-        else held it up.
+        A turn that has taken on enough is `full`. What is said of long turns is said of those with many
+        requests: if one with few is long, something else held it up.
         """
         turns = self.turns
         takes = turns.takes(now)
@@ -91,7 +91,8 @@ class DataPlane:
             turns.full = True
         waited = turns.waited(now)
         age = now - arrived if arrived else min(waited, now - since)
-        if waited > self._max_turn / 2 and age + takes > 2 * self._max_turn:
+        busy = waited > self._max_turn / 2 and turns.walks_before >= _FEW
+        if busy and age + takes > 2 * self._max_turn:
             room = False
         else:
             room = deadline is None or now + takes + (0.0 if arrived else age) <= deadline

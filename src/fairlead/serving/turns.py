@@ -90,7 +90,10 @@ class Turns:
     `written`; neither may raise.
     """
 
-    __slots__ = ("_began_before", "_ended", "_ratio", "_run", "_write", "began", "full", "ran", "written")
+    __slots__ = (
+        "_began_before", "_ended", "_ratio", "_run", "_write", "began", "full", "ran",
+        "walks_before", "written",
+    )  # fmt: skip
 
     stepping = False
     """Whether a walk, not a task, is being driven at this moment. One for the process: so is the loop."""
@@ -102,6 +105,8 @@ class Turns:
         """When the first walk of this turn came to a gate (`time.perf_counter`); 0 while none has."""
         self.full = False
         """Whether this turn takes on no more: who can, waits for the next."""
+        self.walks_before = 0
+        """How many walks came to the gates in the turn before."""
         self._began_before = self._ended = 0.0
         self._ratio = 1.0
         self._run = run
@@ -171,6 +176,7 @@ class Turns:
 
     def _open(self) -> None:
         began, self.began, self.full = self.began, 0.0, False
+        self.walks_before = self.walks
         opened = time.perf_counter()
         gate = self.ran
         if gate.waiting:
