@@ -1,13 +1,19 @@
 """The cache that the workers of one machine share: what one keeps another finds; nothing torn is believed."""
 
+import json
 import multiprocessing
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairlead.contracts.fingerprint import encode_row
 from fairlead.runtimes.binding import Prediction
+from fairlead.serving.asks import Ask
+from fairlead.serving.cache import PredictionCache
+from fairlead.serving.caches import Caches
 from fairlead.serving.near import SLOT_BYTES, NearCache
+from tests.models import SAMPLE, lay_plan, lay_version, plan_of
 
 KEY = bytes(range(16))
 values = st.integers(-(2**53), 2**53) | st.text(max_size=50) | st.booleans() | st.floats(allow_nan=False)
@@ -104,3 +110,38 @@ def test_workers_that_write_the_same_entries_at_once_never_make_a_wrong_one(tmp_
                 assert found[0].value in {f"{number}-{worker}" * 20 for worker in range(2)}
     assert seen
     assert all(writer.exitcode == 0 for writer in writers)
+
+
+def test_a_shared_cache_that_knows_nothing_is_asked_for_a_sample_only(tmp_path, gateway, onnx):
+    near = NearCache(tmp_path / "cache", 1 << 20)
+    caches = Caches(PredictionCache(1 << 20), near=near)
+    spec = lay_version(gateway.folder, "v1", onnx[0])
+    lay_plan(gateway.folder, plan_of({"stable": ("v1", "stable", 100)}), spec)
+    gateway.follow()
+    model = gateway.plane.model("iris")
+    reading = model.reader.read(json.dumps({"features": SAMPLE}).encode())
+
+    def look_up(number: int) -> Ask:
+        ask = Ask.of(reading, received=0.0)
+        ask.row = (5.1, 3.5, 1.4, number / 100_000)
+        caches.look_up(ask, model.arms[0])
+        return ask
+
+    asked = []
+    get = near.get
+    near.get = lambda key: asked.append(key) or get(key)
+    for number in range(8_000):
+        look_up(number)
+    before = len(asked)
+    for number in range(8_000, 12_000):
+        look_up(number)
+    assert before > 4_000, "at first all are asked for"
+    assert 0 < len(asked) - before < 600, "then one in sixteen"
+    shared = NearCache(tmp_path / "cache", 1 << 20)
+    for number in range(12_000, 20_000):  # another worker has them all
+        ask = Ask.of(reading, received=0.0)
+        ask.row = (5.1, 3.5, 1.4, number / 100_000)
+        key = PredictionCache.key(model.arms[0].cache_secret, encode_row(ask.row))
+        shared.put(key, Prediction(0), 60.0)
+        look_up(number)
+    assert caches._near_pays

@@ -15,6 +15,15 @@ from fairlead.serving.shared import SharedCache
 
 __all__ = ["Caches"]
 
+_SAMPLES = 256
+_WORTH = 0.01
+"""A look-up in the machine's cache costs about a tenth of what a light model's run does."""
+
+
+def _is_sample(key: bytes) -> bool:
+    """Whether the key is one in sixteen."""
+    return key[-1] < 16
+
 
 class Caches:
     """What is known already, in `near` and `shared` where there are any. `clock` tells monotonic seconds."""
@@ -31,6 +40,8 @@ class Caches:
         self.near = near
         self.shared = shared
         self._clock = clock
+        self._near_pays = True
+        self._sampled = self._found = 0
 
     def look_up(self, ask: Ask, arm: LiveArm) -> None:
         """Hashes the row, and takes the prediction from this machine when the arm's version allows it."""
@@ -40,7 +51,7 @@ class Caches:
             ask.key = self.local.key(arm.cache_secret, encoded)
             ask.prediction = self.local.get(ask.key, self._clock())
             if ask.prediction is None and self.near is not None:
-                self._take(self.near.get(ask.key), ask, arm)
+                self._look_near(self.near, ask.key, ask, arm)
             ask.cached = ask.prediction is not None
 
     async def look_further(self, ask: Ask, arm: LiveArm) -> None:
@@ -59,7 +70,7 @@ class Caches:
         if key is None or prediction is None:
             return
         self.local.put(key, prediction, self._clock(), arm.cache_seconds)
-        if self.near is not None:
+        if self.near is not None and (self._near_pays or _is_sample(key)):
             self.near.put(key, prediction, arm.cache_seconds)
         if far and self.shared is not None:
             self.shared.put(key, prediction, arm.cache_seconds)
@@ -76,6 +87,22 @@ class Caches:
             await self.shared.close()
         if self.near is not None:
             self.near.close()
+
+    def _look_near(self, near: NearCache, key: bytes, ask: Ask, arm: LiveArm) -> None:
+        """Asks this machine's cache, unless a sample of the keys shows that it knows next to nothing.
+
+        All workers of a machine sample the same keys, and so see what sharing them all would bring.
+        """
+        if _is_sample(key):
+            found = near.get(key)
+            self._sampled += 1
+            self._found += found is not None
+            if self._sampled >= _SAMPLES:
+                self._near_pays = self._found >= _SAMPLES * _WORTH
+                self._sampled = self._found = 0
+            self._take(found, ask, arm)
+        elif self._near_pays:
+            self._take(near.get(key), ask, arm)
 
     def _take(self, found: tuple[Prediction, float] | None, ask: Ask, arm: LiveArm) -> None:
         """Takes what another gateway worked out, and keeps it here for the seconds that it has left."""
