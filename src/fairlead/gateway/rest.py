@@ -140,7 +140,8 @@ class RestApp:
         try:
             envelope, arm = await self._plane.infer(model, ask)
         except FairleadError as error:
-            return _problem(error, ask.request_id)
+            # The traceback holds the ask, and the ask the error: nobody shall have to collect that circle.
+            return _problem(error.with_traceback(None), ask.request_id)
         return response(
             200, encode(envelope), b"x-request-id: %b\r\n%b" % (ask.request_id.encode(), arm.headers)
         )
@@ -167,7 +168,7 @@ class RestApp:
         try:
             envelope = await self._plane.infer_batch(model, ask)
         except FairleadError as error:
-            return _problem(error, ask.request_id)
+            return _problem(error.with_traceback(None), ask.request_id)
         lines = f"x-request-id: {ask.request_id}\r\nx-plan-generation: {model.generation}\r\n"
         return response(200, encode(envelope), lines.encode())
 

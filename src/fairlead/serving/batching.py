@@ -21,7 +21,7 @@ from fairlead.serving.turns import Halt, Sink, Turns
 
 __all__ = ["Batcher", "Bounds"]
 
-_MARGIN = 0.9
+_MARGIN = 0.8
 """Share of the time left that the estimated wait may take: an answer must still travel back."""
 _STALE_SECONDS = 1.0
 """What the worker said of other gateways' rows counts for so long."""
