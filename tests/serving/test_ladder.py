@@ -204,7 +204,7 @@ def test_a_gateway_takes_on_what_a_turn_allows_and_refuses_what_would_be_late(ga
     assert plane.has_room(model, now, None, now - 60.0, now - 0.2), "it was not requests that made it long"
     turns.walks_before = 100
     assert plane.has_room(model, now, None, now - 60.0, 0.0), "no older than the last turn"
-    assert not plane.has_room(model, now, None, now - 60.0, now - 0.2), "had to wait for two turns"
+    assert not plane.has_room(model, now, None, now - 60.0, now - 0.2), "had to wait for too long"
     assert not plane.has_room(model, now, now + 0.05, now - 60.0, 0.0)
     shed = sum(row.cells["shed"] for row in read_counters(gateway.folder.counters))
     assert shed == 3

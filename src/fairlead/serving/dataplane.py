@@ -33,6 +33,7 @@ __all__ = ["FULL", "DataPlane"]
 logger = logging.getLogger(__name__)
 
 _FEW = 100
+_PATIENCE = 3
 FULL = "The gateway is full: the answer would come too late."
 
 
@@ -79,7 +80,7 @@ class DataPlane:
 
         Its age: from `arrived` when it had to wait, else at most from the beginning of the last turn, if this
         one followed it at once, and from `since` (see `Request`). Its answer leaves at the end of this turn.
-        While turns are long, a request that would be older than two of them is refused: so the queue stays
+        While turns are long, a request that would be older than three of them is refused: so the queue stays
         short, and what is answered is answered soon.
 
         A turn that has taken on enough is `full`. What is said of long turns is said of those with many
@@ -92,7 +93,7 @@ class DataPlane:
         waited = turns.waited(now)
         age = now - arrived if arrived else min(waited, now - since)
         busy = waited > self._max_turn / 2 and turns.walks_before >= _FEW
-        if busy and age + takes > 2 * self._max_turn:
+        if busy and age + takes > _PATIENCE * self._max_turn:
             room = False
         else:
             room = deadline is None or now + takes + (0.0 if arrived else age) <= deadline
