@@ -120,6 +120,7 @@ def two_versions(servers: Servers, files: Path, model: str) -> None:
 
 
 def test_a_person_goes_from_a_file_to_a_canary_and_back(servers: Servers, files: Path) -> None:
+    wait_until(lambda: bool(answer(servers, "status")["gateways"]))  # the agent has carried a first report
     assert answer(servers, "status")["gateways"][0]["live"]
     registered = run(
         servers,         "register", str(files / "flower.onnx"), "--model", "story", "--version", "v1",

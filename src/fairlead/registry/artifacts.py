@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -117,10 +118,12 @@ def _install(partial: Path, target: Path, manifest: Manifest) -> None:
         try:
             partial.rename(target)
             return
-        except OSError:
+        except OSError as error:
             if _is_right(target, manifest):
                 return  # someone else was faster
             if not os.path.lexists(target):
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                    continue  # someone else has just moved what stood there
                 raise
         # What stands there is wrong. Models that have it open keep their bytes; the name gets the right ones.
         damaged = _sibling(target, "damaged")
