@@ -10,7 +10,7 @@ from fairlead.errors import MalformedRequest
 from fairlead.runtimes.base import Array
 from fairlead.serving.table_records import TableAsk
 
-__all__ = ["Asked", "asked_by", "is_sendable", "untyped_ask"]
+__all__ = ["Asked", "asked_by", "is_sendable", "require_sendable", "seconds_to_wait", "untyped_ask"]
 
 _LONGEST = 128
 _LONGEST_TIMEOUT_MS = 86_400_000.0
@@ -36,11 +36,8 @@ def asked_by(header: Callable[[str], str | None], received: float) -> Asked:
     that is none.
     """
     request_id = header("x-request-id")
-    if request_id is not None and not is_sendable(request_id):
-        raise MalformedRequest(
-            "The request id is not allowed.",
-            remedy=f"Use 1 to {_LONGEST} visible ASCII characters without blanks.",
-        )
+    if request_id is not None:
+        require_sendable(request_id)
     use_case, trace = header("x-use-case"), header("traceparent")
     found = None if trace is None else _TRACE.match(trace)
     timeout = header("x-timeout-ms")
@@ -51,7 +48,7 @@ def asked_by(header: Callable[[str], str | None], received: float) -> Asked:
         pin=header("x-model-version"),
         use_case=None if use_case is None else use_case[:_LONGEST],
         trace_id=None if found is None else found[1],
-        deadline=None if timeout is None else received + _seconds(timeout),
+        deadline=None if timeout is None else received + seconds_to_wait(timeout),
     )
 
 
@@ -75,7 +72,17 @@ def is_sendable(text: str) -> bool:
     return 0 < len(text) <= _LONGEST and text.isascii() and text.isprintable() and " " not in text
 
 
-def _seconds(timeout_ms: str) -> float:
+def require_sendable(request_id: str) -> None:
+    """Raises `MalformedRequest` for a request id that may not come back in a header."""
+    if not is_sendable(request_id):
+        raise MalformedRequest(
+            "The request id is not allowed.",
+            remedy=f"Use 1 to {_LONGEST} visible ASCII characters without blanks.",
+        )
+
+
+def seconds_to_wait(timeout_ms: str) -> float:
+    """What `X-Timeout-Ms` says, in seconds; `MalformedRequest` for no such number."""
     try:
         milliseconds = float(timeout_ms)
     except ValueError:

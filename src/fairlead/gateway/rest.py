@@ -20,6 +20,7 @@ from fairlead.errors import (
     RuntimeFailed,
     VersionNotFound,
 )
+from fairlead.gateway.asking import is_sendable, require_sendable, seconds_to_wait
 from fairlead.gateway.faces import Faces
 from fairlead.gateway.openapi import data_plane_document, model_document
 from fairlead.gateway.protocol import Request, response
@@ -45,7 +46,6 @@ _PROBLEM = b"application/problem+json"
 _LIVE_SECONDS = 5.0
 _FULL = Overloaded(FULL, remedy="Try again later, or add gateway workers.")
 _FULL_BODY = encode(problem(_FULL))
-_LONGEST_TIMEOUT_MS = 86_400_000.0
 
 
 class RestApp:
@@ -97,7 +97,7 @@ class RestApp:
         request_id = None
         if request is not None:
             given = request.header(b"x-request-id")
-            request_id = given if given and _is_sendable(given) else None
+            request_id = given if given and is_sendable(given) else None
         headers = b"" if request_id is None else b"x-request-id: %b\r\n" % request_id.encode()
         status = status_of(error)
         if status in (429, 503):
@@ -121,7 +121,7 @@ class RestApp:
         model = self._plane.model(match[1])
         get = request.headers.get
         timeout = get(b"x-timeout-ms")
-        deadline = None if timeout is None else _deadline(request.arrived or request.received, timeout)
+        deadline = None if timeout is None else _deadline(request, timeout)
         if not self._has_room(model, request, deadline):
             return self._full(request)
         trace = get(b"traceparent")
@@ -136,7 +136,7 @@ class RestApp:
             deadline=deadline,
         )
         if not ask.generated_id:
-            _require_sendable(ask.request_id)
+            require_sendable(ask.request_id)
         try:
             envelope, arm = await self._plane.infer(model, ask)
         except FairleadError as error:
@@ -150,7 +150,7 @@ class RestApp:
         model = self._plane.model(match[1])
         get = request.headers.get
         timeout = get(b"x-timeout-ms")
-        deadline = None if timeout is None else _deadline(request.arrived or request.received, timeout)
+        deadline = None if timeout is None else _deadline(request, timeout)
         if not self._has_room(model, request, deadline):
             return self._full(request)
         trace = get(b"traceparent")
@@ -164,7 +164,7 @@ class RestApp:
             trace_id=None if trace is None else _trace_id(trace),
             deadline=deadline,
         )
-        _require_sendable(ask.request_id)
+        require_sendable(ask.request_id)
         try:
             envelope = await self._plane.infer_batch(model, ask)
         except FairleadError as error:
@@ -306,31 +306,9 @@ def _describe(model: LiveModel) -> dict[str, Any]:
     }
 
 
-def _require_sendable(request_id: str) -> None:
-    """A request id comes back in a header: it must not smuggle one in."""
-    if not _is_sendable(request_id):
-        raise MalformedRequest(
-            "The request id is not allowed.",
-            remedy=f"Use 1 to {_LONGEST_ID} visible ASCII characters without blanks.",
-        )
-
-
-def _is_sendable(text: str) -> bool:
-    return 0 < len(text) <= _LONGEST_ID and text.isascii() and text.isprintable() and " " not in text
-
-
-def _deadline(received: float, timeout_ms: bytes) -> float:
-    """When the answer must be there, on the clock of `received`; `MalformedRequest` for no such number."""
-    try:
-        milliseconds = float(timeout_ms)
-    except ValueError:
-        milliseconds = 0.0
-    if not 0 < milliseconds < _LONGEST_TIMEOUT_MS:
-        raise MalformedRequest(
-            f"X-Timeout-Ms is {timeout_ms.decode('latin-1')[:40]!r}.",
-            remedy="Send the milliseconds that you can wait, above 0 and below a day.",
-        )
-    return received + milliseconds / 1000
+def _deadline(request: Request, timeout_ms: bytes) -> float:
+    """When the answer must be there, on the clock of `received`."""
+    return (request.arrived or request.received) + seconds_to_wait(timeout_ms.decode("latin-1"))
 
 
 def _text(value: bytes | None) -> str | None:
