@@ -19,6 +19,8 @@ __all__ = ["NotReady", "ServerProcess", "cores", "free_ports"]
 
 _READY_SECONDS = 90.0
 _STOP_SECONDS = 8.0
+_USABLE = sorted(os.sched_getaffinity(0))
+"""As they were when this process began: it may bind itself to one of them later."""
 
 
 class NotReady(Exception):
@@ -26,9 +28,8 @@ class NotReady(Exception):
 
 
 def cores() -> tuple[int, int]:
-    """The server's core and the load's: the first and the last of those that this process may use."""
-    usable = sorted(os.sched_getaffinity(0))
-    return usable[0], usable[-1]
+    """The server's core and the load's: the first and the last of those that this process might use."""
+    return _USABLE[0], _USABLE[-1]
 
 
 def free_ports(count: int) -> list[int]:
