@@ -87,33 +87,44 @@ def plain_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def encode_message(model: str, request: InferRequest, found: Inferred) -> Any:
-    """The answer as a `ModelInferResponse`."""
-    response = _Response()
-    response.CopyFrom(_begun(model, found.arm.version_name, found.provenance))
-    response.id = request.id
-    _put_parameters(response.parameters, found.parameters)
-    arrays = [(name, found.outputs[name]) for name in request.outputs or found.outputs]
-    raw = request.binary or any(datatype_of(array) == "FP16" for _, array in arrays)
-    for name, array in arrays:
-        datatype = datatype_of(array)
-        output = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
-        if raw:
-            response.raw_output_contents.append(to_raw(array))
-        else:
+def encode_message(model: str, request: InferRequest, found: Inferred) -> bytes:
+    """The answer as the bytes of a `ModelInferResponse`.
+
+    Bytes of one message that follow each other are one message: what many answers share is encoded once.
+    """
+    own = _Response(id=request.id)
+    _put_parameters(own.parameters, found.parameters)
+    arrays = {name: found.outputs[name] for name in request.outputs or found.outputs}
+    described = tuple((name, datatype_of(array), array.shape) for name, array in arrays.items())
+    begun: bytes = _begun(model, found.arm.version_name, found.provenance)
+    if request.binary or any(datatype == "FP16" for _, datatype, _ in described):
+        begun += _described(described)
+        own.raw_output_contents.extend([to_raw(array) for array in arrays.values()])
+    else:
+        for (name, datatype, shape), array in zip(described, arrays.values(), strict=True):
+            output = own.outputs.add(name=name, datatype=datatype, shape=shape)
             values = array.reshape(-1).tolist()
             if datatype == "BYTES":
                 values = [str(value).encode() for value in values]
             getattr(output.contents, _CONTENTS[datatype]).extend(values)
-    return response
+    return begun + own.SerializeToString()  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=1_024)
-def _begun(model: str, version: str, provenance: tuple[tuple[str, str | int], ...]) -> Any:
+def _begun(model: str, version: str, provenance: tuple[tuple[str, str | int], ...]) -> bytes:
     """What every answer of an arm begins with."""
     response = _Response(model_name=model, model_version=version)
     _put_parameters(response.parameters, dict(provenance))
-    return response
+    return response.SerializeToString()  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=1_024)
+def _described(outputs: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
+    """Names, types and shapes of outputs whose contents are raw."""
+    response = _Response()
+    for name, datatype, shape in outputs:
+        response.outputs.add(name=name, datatype=datatype, shape=shape)
+    return response.SerializeToString()  # type: ignore[no-any-return]
 
 
 def _put_parameters(parameters: Any, values: Parameters) -> None:

@@ -146,14 +146,16 @@ class GrpcServer:
 
     # --- predictions ----------------------------------------------------------------------------------------
 
-    async def _model_infer(self, request: Any, context: Any) -> Any:
+    async def _model_infer(self, request: Any, context: Any) -> bytes:
         return await self._infer(request, _asked(context))
 
     async def _stream_infer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         answer = message("ModelStreamInferResponse")
         async for request in requests:
             try:
-                yield answer(infer_response=await self._infer(request, _asked(context)))
+                made = answer()
+                made.infer_response.MergeFromString(await self._infer(request, _asked(context)))
+                yield made
             except Exception as error:
                 failed = answer(error_message=str(_as_fairlead(error, "ModelStreamInfer")))
                 failed.infer_response.model_name = request.model_name
@@ -161,7 +163,7 @@ class GrpcServer:
                 failed.infer_response.id = request.id
                 yield failed
 
-    async def _infer(self, request: Any, asked: Asked) -> Any:
+    async def _infer(self, request: Any, asked: Asked) -> bytes:
         model = self._plane.model(request.model_name)
         read = decode_message(request)
         found = await self._plane.turns.follow(infer(self._plane, model, request.model_version, read, asked))
@@ -268,7 +270,7 @@ def _unary(request: str, method: Method) -> grpc.RpcMethodHandler:
 
 
 def _serialized(answer: Any) -> bytes:
-    raw: bytes = answer.SerializeToString()
+    raw: bytes = answer if type(answer) is bytes else answer.SerializeToString()
     return raw
 
 
