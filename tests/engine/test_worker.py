@@ -275,7 +275,7 @@ def test_the_worker_sees_no_secret_and_has_a_session_of_its_own(
             await engine.start()
             outputs = await engine.submit(ask("environment"), 1, None)
             names = set(str(outputs["value"][0]).split())
-            assert {"PATH", "LC_ALL", "OMP_NUM_THREADS"} <= names
+            assert {"PATH", "LC_ALL", "OMP_NUM_THREADS", "GLIBC_TUNABLES"} <= names
             assert not any("FAIRLEAD" in name or "AWS" in name for name in names)
             assert await value(engine, "session") == await value(engine, "pid")
             assert await value(engine, "core") == [0]

@@ -26,12 +26,22 @@ _LAST = 1 << 62
 class Block:
     """Tensors that arrived together: the rows of one or more jobs."""
 
-    __slots__ = ("kind", "tensors")
+    __slots__ = ("_kind", "tensors")
 
     def __init__(self, tensors: Mapping[str, Array]) -> None:
         self.tensors = tensors
-        self.kind = tuple((name, array.dtype.num, array.shape[1:]) for name, array in tensors.items())
-        """Blocks of one kind can be joined along their first axis."""
+        self._kind: list[Any] | None = None
+
+    def joins(self, other: Block) -> bool:
+        """Whether both can be joined along their first axis."""
+        return self is other or self.kind == other.kind
+
+    @property
+    def kind(self) -> list[Any]:
+        """Names, types and shapes of a row. Found out when somebody asks: a lone block has nobody to join."""
+        if self._kind is None:
+            self._kind = [(name, array.dtype.num, array.shape[1:]) for name, array in self.tensors.items()]
+        return self._kind
 
 
 class Job:
@@ -126,7 +136,7 @@ class Backlog:
             if job.deadline <= now:
                 self._leaves(job)
                 late.append(job)
-            elif batch and job.block.kind != batch[0].block.kind:
+            elif batch and not job.block.joins(batch[0].block):
                 others.append(entry)
             elif batch and rows + job.rows > self.terms.max_batch_rows:
                 others.append(entry)
@@ -148,6 +158,9 @@ class Backlog:
 
 def join(jobs: Sequence[Job]) -> dict[str, Array]:
     """The tensors of these jobs, one after the other along the first axis."""
+    if len(jobs) == 1:
+        job = jobs[0]
+        return {name: array[job.start : job.start + job.rows] for name, array in job.block.tensors.items()}
     pieces: list[tuple[Block, int, int]] = []
     for job in jobs:
         if pieces and pieces[-1][0] is job.block and pieces[-1][2] == job.start:
@@ -167,8 +180,7 @@ def cut(
     outputs: Mapping[str, Array], jobs: Sequence[Job]
 ) -> list[tuple[Hashable, list[Job], dict[str, Array]]]:
     """Each owner's jobs, in their order, with the outputs that belong to them."""
-    owners = {job.owner for job in jobs}
-    if len(owners) == 1:
+    if len(jobs) == 1 or len({job.owner for job in jobs}) == 1:
         return [(jobs[0].owner, list(jobs), dict(outputs))]
     mine: dict[Hashable, list[Job]] = {}
     places: dict[Hashable, list[Array]] = {}

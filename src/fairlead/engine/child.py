@@ -21,6 +21,9 @@ from fairlead.runtimes.isolation import scrubbed_environment
 __all__ = ["Child"]
 
 _POLL_SECONDS = 0.005
+_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+"""A run of one row reads every weight once, and on pages of 4 KiB up to a quarter of its time goes into
+finding them. This asks the system for larger ones; where it gives none, nothing changes."""
 _LAST_MOMENT_SECONDS = 0.05
 """A dying process closes its socket a moment before it can be asked how it died."""
 
@@ -185,7 +188,8 @@ class Child(asyncio.Protocol):
 def _spawn(python: str, spec: WorkerSpec, theirs: socket.socket) -> subprocess.Popen[bytes]:
     fd = theirs.fileno()
     # The folder's files are those of the manifest: compiled modules must not be written beside them.
-    environment = scrubbed_environment(os.environ, spec.threads) | {"PYTHONDONTWRITEBYTECODE": "1"}
+    environment = scrubbed_environment(os.environ, spec.threads) | _HUGE_PAGES
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
     return subprocess.Popen(
         [python, "-m", "fairlead.engine.worker_main", str(fd), str(os.getpid())],
         cwd=spec.folder,

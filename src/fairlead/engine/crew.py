@@ -1,8 +1,9 @@
 """The threads of a model worker: one reads what gateways send, as many as the version has instances run it.
 
-There is one thread more than instances, and they take turns: who reads, and finds something to run and an
-instance free, runs it himself, and another reads on. So a lone row waits for no other thread to wake up, and
-while the model runs, the rows that come are taken in and form the next run.
+There is one thread more than instances, and they take turns: one of them leads, which is to read. When he
+finds something to run and an instance free, he runs it himself; what comes meanwhile calls another to lead,
+and what that one takes in forms the next run. So a lone row wakes no second thread, neither before its run
+nor after.
 """
 
 from __future__ import annotations
@@ -53,14 +54,14 @@ class Connection:
         self.sock = sock
         self.frames = Frames()
         self._epoll = epoll
-        self._unsent: collections.deque[memoryview] = collections.deque()
+        self._unsent: collections.deque[Buffer] = collections.deque()
         self._lock = threading.Lock()
 
     def send(self, buffers: Sequence[Buffer]) -> None:
         """Sends a frame; what the socket does not take at once goes out when it does."""
         with self._lock:
             idle = not self._unsent
-            self._unsent.extend(memoryview(part).cast("B") for part in buffers)
+            self._unsent.extend(buffers)
             if idle:
                 self._push()
                 if self._unsent:
@@ -80,7 +81,7 @@ class Connection:
     def _push(self) -> None:
         while self._unsent:
             try:
-                sent = self.sock.sendmsg([*self._unsent] if len(self._unsent) < 64 else [self._unsent[0]])
+                sent = self.sock.sendmsg(self._unsent if len(self._unsent) < 64 else [self._unsent[0]])
             except BlockingIOError:
                 return
             except OSError:
@@ -89,7 +90,7 @@ class Connection:
             while self._unsent and sent >= len(self._unsent[0]):
                 sent -= len(self._unsent.popleft())
             if sent:
-                self._unsent[0] = self._unsent[0][sent:]
+                self._unsent[0] = memoryview(self._unsent[0])[sent:]
 
 
 class Crew:
@@ -108,6 +109,10 @@ class Crew:
         self._join(host)
         self._alone_since: float | None = None
         self._leading = threading.Lock()
+        self._followed = select.epoll()
+        """Where those who do not lead wait: while nobody does, what `_epoll` finds calls one of them."""
+        self._followed.register(self._epoll.fileno(), 0)
+        self._ended = False
         self._mutex = threading.Lock()
         # The mutex guards what follows.
         self._backlog = Backlog(Terms())
@@ -121,24 +126,36 @@ class Crew:
         self._turns()
 
     def _turns(self) -> None:
-        while (batch := self._lead()) is not None:
+        while not self._ended:
+            if not self._leading.acquire(blocking=False):
+                self._followed.poll()
+                continue
+            self._followed.modify(self._epoll.fileno(), 0)
+            try:
+                batch = self._lead()
+            finally:
+                # In this order: who is called must find the lead free.
+                self._leading.release()
+                once = 0 if self._ended else select.EPOLLONESHOT
+                self._followed.modify(self._epoll.fileno(), select.EPOLLIN | once)
             while batch:
                 self._work(batch)
                 batch = self._next(has_place=True)
 
     # --- reading --------------------------------------------------------------------------------------------
 
-    def _lead(self) -> list[Job] | None:
-        """Reads until there is something to run; None when all have gone."""
-        with self._leading:
-            while True:
-                with self._mutex:
-                    due = self._backlog.due(time.monotonic()) if self._places else _LOOK_SECONDS
-                self._read(min(due, _LOOK_SECONDS))
-                if batch := self._next(has_place=False):
-                    return batch
-                if self._is_alone():
-                    return None
+    def _lead(self) -> list[Job]:
+        """Reads until there is something to run; empty when all have gone."""
+        while not self._ended:
+            with self._mutex:
+                due = self._backlog.due(time.monotonic()) if self._places else _LOOK_SECONDS
+            self._read(min(due, _LOOK_SECONDS))
+            if batch := self._next(has_place=False):
+                return batch
+            if self._is_alone():
+                self._ended = True
+                os.eventfd_write(self._wake, 1)
+        return []
 
     def _is_alone(self) -> bool:
         if self._connections:
@@ -214,9 +231,12 @@ class Crew:
 
     def _take_in(self, connection: Connection, message: Jobs, payload: memoryview, now: float) -> None:
         tensors = unpack(message.tensors, payload, nulls=True)
-        count = sum(rows for _, rows, _, _ in message.jobs)
-        if any(array.shape[:1] != (count,) for array in tensors.values()):
-            raise FrameError(f"Tensors came that do not have {count} rows.")
+        count = 0
+        for _, rows, _, _ in message.jobs:
+            count += rows
+        for array in tensors.values():
+            if array.shape[:1] != (count,):
+                raise FrameError(f"Tensors came that do not have {count} rows.")
         block = Block(tensors)
         per_row = (len(payload) + 64 * len(tensors)) // max(1, count)
         refused: list[int] = []
@@ -247,35 +267,34 @@ class Crew:
                 self._places -= 1
             elif has_place and not batch:
                 self._places += 1
-                if waiting:
-                    os.eventfd_write(self._wake, 1)  # who reads must look when company has been awaited
+            if waiting and self._places and bool(batch) != has_place:
+                os.eventfd_write(self._wake, 1)  # somebody must lead, and look when what waits is due
         for owner, ids in _by_owner(late):
             self._send(owner, Answer(ids, error="expired", message="The deadline passed.", waiting=waiting))
         return batch
 
     def _work(self, jobs: list[Job]) -> None:
         """Runs the jobs together; when that fails, each alone, so that a bad one fails alone."""
-        rows = sum(job.rows for job in jobs)
+        rows = 0
+        for job in jobs:
+            rows += job.rows
         mine = threading.get_ident()
         started = self._runs[mine] = time.monotonic()
         try:
             outputs = self._ran(join(jobs), rows)
             seconds = time.monotonic() - started
-            packed = [(owner, owned, pack(part)) for owner, owned, part in cut(outputs, jobs)]
-            answers = [
-                encode(
-                    Answer(
-                        [job.id for job in owned],
-                        tensors,
-                        rows=rows,
-                        seconds=seconds,
-                        counted=index == 0,
-                        waiting=self._backlog.rows,
-                    ),
-                    numbers,
+            answers: list[tuple[Hashable, list[Buffer]]] = []
+            for owner, owned, part in cut(outputs, jobs):
+                tensors, numbers = pack(part)
+                answer = Answer(
+                    [job.id for job in owned],
+                    tensors,
+                    rows=rows,
+                    seconds=seconds,
+                    counted=not answers,
+                    waiting=self._backlog.rows,
                 )
-                for index, (_, owned, (tensors, numbers)) in enumerate(packed)
-            ]
+                answers.append((owner, encode(answer, numbers)))
         except BaseException as error:  # a model may raise anything; the worker lives on
             if len(jobs) > 1:
                 for job in jobs:
@@ -288,9 +307,9 @@ class Crew:
             return
         finally:
             self._runs.pop(mine, None)
-        for (owner, _, _), answer in zip(packed, answers, strict=True):
+        for owner, buffers in answers:
             assert isinstance(owner, Connection)
-            owner.send(answer)
+            owner.send(buffers)
 
     def _ran(self, feed: dict[str, Array], rows: int) -> dict[str, Array]:
         most = self._backlog.terms.max_batch_rows

@@ -8,7 +8,6 @@ may run in an environment of its own.
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,7 +56,8 @@ MAX_FRAME = 1 << 30
 _SIZES = struct.Struct("<II")
 _ALIGNMENT = 8
 _ROOM = 1 << 16
-_DTYPES = {"float32", "float64", "int32", "int64", "bool"}
+_DTYPES = {name: np.dtype(name) for name in ("float32", "float64", "int32", "int64", "bool")}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _PADDING = bytes(_ALIGNMENT)
 
 
@@ -241,16 +241,20 @@ _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 def encode(message: Message, numbers: Sequence[Array] = ()) -> list[Buffer]:
     """The buffers of the message's frame, in order; `FrameError` when it is longer than a frame may be."""
     head = _ENCODER.encode(message)
-    payload = sum(array.nbytes + -array.nbytes % _ALIGNMENT for array in numbers)
+    payload = 0
+    for array in numbers:
+        payload += array.nbytes + -array.nbytes % _ALIGNMENT
     if len(head) + payload > MAX_FRAME:
         raise FrameError(
             f"A message of {len(head) + payload} bytes is longer than the {MAX_FRAME} of a frame."
         )
-    buffers: list[Buffer] = [_SIZES.pack(len(head), payload), head, _PADDING[: -len(head) % _ALIGNMENT]]
+    parts: list[Any] = [_SIZES.pack(len(head), payload), head, _PADDING[: -len(head) % _ALIGNMENT]]
     for array in numbers:
-        buffers += (array.reshape(-1).view(np.uint8).data, _PADDING[: -array.nbytes % _ALIGNMENT])
-    # Small frames go out in one piece: joining costs less than a longer list.
-    return [b"".join(buffers)] if payload < _ROOM else [part for part in buffers if len(part)]
+        parts += (array, _PADDING[: -array.nbytes % _ALIGNMENT])
+    if payload < _ROOM:
+        return [b"".join(parts)]  # small frames go out in one piece: that costs less than a longer list
+    found = [part if isinstance(part, bytes) else part.reshape(-1).view(np.uint8).data for part in parts]
+    return [part for part in found if len(part)]
 
 
 class Frame:
@@ -303,28 +307,31 @@ class Frames:
             whole, self._long, self._held = self._long, None, 0
             return [_cut(memoryview(whole))]
         found: list[Frame] = []
-        view = memoryview(self._room)
+        room = self._room
         start = 0
         while self._held - start >= _SIZES.size:
-            size = _size(view[start:])
+            size = _size(room, start)
             if start + size > self._held:
                 break
             # A copy, since the room is used again and models may write into what they get.
-            found.append(_cut(memoryview(bytearray(view[start : start + size]))))
+            found.append(_cut(memoryview(room[start : start + size])))
             start += size
-        rest = bytes(view[start : self._held])
+        if start == self._held:
+            self._held = 0
+            return found
+        rest = room[start : self._held]
         self._held = len(rest)
-        if len(rest) >= _SIZES.size and _size(memoryview(rest)) > _ROOM:
-            self._long = bytearray(_size(memoryview(rest)))
+        if len(rest) >= _SIZES.size and (size := _size(rest, 0)) > _ROOM:
+            self._long = bytearray(size)
             self._long[: len(rest)] = rest
         else:
-            self._room[: len(rest)] = rest
+            room[: len(rest)] = rest
         return found
 
 
-def _size(view: memoryview) -> int:
+def _size(room: bytearray, start: int) -> int:
     """Bytes of the whole frame that begins there."""
-    head, payload = _SIZES.unpack_from(view)
+    head, payload = _SIZES.unpack_from(room, start)
     if head + payload > MAX_FRAME:
         raise FrameError(f"A frame of {head + payload} bytes is announced.")
     return int(_SIZES.size + head + -head % _ALIGNMENT + payload)
@@ -341,6 +348,10 @@ def pack(tensors: Mapping[str, Array], *, nulls: bool = False) -> tuple[list[Ten
     described: list[Tensor] = []
     numbers: list[Array] = []
     for name, array in tensors.items():
+        if (served := _NAMES.get(array.dtype)) is not None and array.flags.c_contiguous:
+            described.append(Tensor(name, served, array.shape))
+            numbers.append(array)
+            continue
         if array.dtype.kind in "OUT":
             values = array.ravel().tolist()
             if all(isinstance(value, str) or (nulls and value is None) for value in values):
@@ -367,15 +378,17 @@ def unpack(tensors: Sequence[Tensor], payload: memoryview, *, nulls: bool = Fals
     found: dict[str, Array] = {}
     offset = 0
     for tensor in tensors:
-        if any(size < 0 for size in tensor.shape):
-            raise FrameError(f"A tensor has shape {list(tensor.shape)}.")
-        count = math.prod(tensor.shape)
+        count = 1
+        for length in tensor.shape:
+            if length < 0:
+                raise FrameError(f"A tensor has shape {list(tensor.shape)}.")
+            count *= length
         if tensor.dtype == "string":
             found[tensor.name] = _texts(tensor, count, nulls)
             continue
-        if tensor.dtype not in _DTYPES:
+        dtype = _DTYPES.get(tensor.dtype)
+        if dtype is None:
             raise FrameError(f"A tensor of {tensor.dtype!r} came.")
-        dtype = np.dtype(tensor.dtype)
         size = count * dtype.itemsize
         if offset + size > len(payload):
             raise FrameError(f"{len(payload)} bytes came, too few for shape {list(tensor.shape)} of {dtype}.")

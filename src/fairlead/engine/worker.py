@@ -214,17 +214,21 @@ class WorkerEngine:
         except KeyError:
             raise FrameError("An answer came that nobody asked for.") from None
         outputs = unpack(answer.tensors, payload)
-        count = sum(ticket.rows for ticket in tickets)
-        if answer.error is None and any(array.shape[:1] != (count,) for array in outputs.values()):
-            raise FrameError(f"An answer came that does not have {count} rows.")
+        count = 0
+        for ticket in tickets:
+            count += ticket.rows
+        for array in outputs.values():
+            if answer.error is None and array.shape[:1] != (count,):
+                raise FrameError(f"An answer came that does not have {count} rows.")
         for ticket in tickets:
             del self._tickets[ticket.id]
         error = _error(answer)
         start = 0
         told: list[object] = []
-        for sink, group in itertools.groupby(tickets, key=lambda ticket: ticket.sink):
-            owned = list(group)
-            end = start + sum(ticket.rows for ticket in owned)
+        for sink, owned in _by_sink(tickets):
+            end = start
+            for ticket in owned:
+                end += ticket.rows
             if answer.rows and sink not in told:
                 sink.observed(answer.rows, answer.seconds, answer.waiting, answer.counted and not told)
                 told.append(sink)
@@ -354,6 +358,13 @@ class _Whole:
 
     def observed(self, rows: int, seconds: float, waiting: int, counted: bool) -> None:
         pass
+
+
+def _by_sink(tickets: list[Ticket]) -> list[tuple[Sink, list[Ticket]]]:
+    """The tickets in their order, those that follow each other and have one sink together."""
+    if len(tickets) == 1:
+        return [(tickets[0].sink, tickets)]
+    return [(sink, list(group)) for sink, group in itertools.groupby(tickets, key=lambda ticket: ticket.sink)]
 
 
 def _tell(sink: Sink, tickets: list[Ticket], outputs: dict[str, Array], error: FairleadError | None) -> None:
