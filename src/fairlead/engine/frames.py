@@ -8,6 +8,7 @@ may run in an environment of its own.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -241,9 +242,7 @@ _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 def encode(message: Message, numbers: Sequence[Array] = ()) -> list[Buffer]:
     """The buffers of the message's frame, in order; `FrameError` when it is longer than a frame may be."""
     head = _ENCODER.encode(message)
-    payload = 0
-    for array in numbers:
-        payload += array.nbytes + -array.nbytes % _ALIGNMENT
+    payload = sum([array.nbytes + -array.nbytes % _ALIGNMENT for array in numbers])
     if len(head) + payload > MAX_FRAME:
         raise FrameError(
             f"A message of {len(head) + payload} bytes is longer than the {MAX_FRAME} of a frame."
@@ -316,9 +315,6 @@ class Frames:
             # A copy, since the room is used again and models may write into what they get.
             found.append(_cut(memoryview(room[start : start + size])))
             start += size
-        if start == self._held:
-            self._held = 0
-            return found
         rest = room[start : self._held]
         self._held = len(rest)
         if len(rest) >= _SIZES.size and (size := _size(rest, 0)) > _ROOM:
@@ -348,10 +344,6 @@ def pack(tensors: Mapping[str, Array], *, nulls: bool = False) -> tuple[list[Ten
     described: list[Tensor] = []
     numbers: list[Array] = []
     for name, array in tensors.items():
-        if (served := _NAMES.get(array.dtype)) is not None and array.flags.c_contiguous:
-            described.append(Tensor(name, served, array.shape))
-            numbers.append(array)
-            continue
         if array.dtype.kind in "OUT":
             values = array.ravel().tolist()
             if all(isinstance(value, str) or (nulls and value is None) for value in values):
@@ -365,11 +357,11 @@ def pack(tensors: Mapping[str, Array], *, nulls: bool = False) -> tuple[list[Ten
             array = array.reshape(shape)
         if array.dtype.kind not in "biuf":
             raise FrameError(f"A tensor of {array.dtype} cannot be sent.")
-        dtype = array.dtype.name
+        dtype = _NAMES.get(array.dtype) or array.dtype.name  # which numpy makes up in Python each time
         if dtype not in _DTYPES:
             dtype = "float64" if array.dtype.kind == "f" else "int64"
         described.append(Tensor(name, dtype, array.shape))
-        numbers.append(np.ascontiguousarray(array, np.dtype(dtype)))
+        numbers.append(np.ascontiguousarray(array, _DTYPES[dtype]))
     return described, numbers
 
 
@@ -378,11 +370,9 @@ def unpack(tensors: Sequence[Tensor], payload: memoryview, *, nulls: bool = Fals
     found: dict[str, Array] = {}
     offset = 0
     for tensor in tensors:
-        count = 1
-        for length in tensor.shape:
-            if length < 0:
-                raise FrameError(f"A tensor has shape {list(tensor.shape)}.")
-            count *= length
+        if min(tensor.shape, default=0) < 0:
+            raise FrameError(f"A tensor has shape {list(tensor.shape)}.")
+        count = math.prod(tensor.shape)
         if tensor.dtype == "string":
             found[tensor.name] = _texts(tensor, count, nulls)
             continue
