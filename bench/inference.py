@@ -3,8 +3,9 @@
     python bench/inference.py [--rounds 5] [--seconds 3]
 
 The forest of bench/gateway.py, one gateway on one core, h2load and wrk on the other, everything on. Beside
-them in the same rounds: grpcio answering the same bytes and doing nothing (its own limit here), and the bare
-`session.run` of 1,000 rows. Needs wrk and h2load (nghttp2-client). Prints JSON: medians and ratios.
+them in the same rounds: grpcio answering the same bytes and doing nothing, by asyncio and by threads (calls
+are compared with the best of all), and the bare `session.run` of 1,000 rows. Needs wrk and h2load
+(nghttp2-client). Prints JSON: medians and ratios.
 """
 
 from __future__ import annotations
@@ -32,21 +33,37 @@ from bench.peers.processes import ServerProcess, cores, free_ports
 
 MODEL = MODELS["forest"]
 ROWS = 1_000
+_LOADS = ((16, 1), (4, 16))
+"""Connections, and streams on each."""
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
-_IDLE = """
-import asyncio, sys, grpc, uvloop
+_METHODS = """
+handler = grpc.unary_unary_rpc_method_handler(answer)
+server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(
+    "inference.GRPCInferenceService", {"ModelInfer": handler})])
+server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}")
+"""
+_IDLE = {
+    "asyncio": f"""
+import sys, grpc, grpc.aio, uvloop
+async def answer(request, context):
+    return request
 async def main():
     server = grpc.aio.server()
-    async def answer(request, context):
-        return request
-    handler = grpc.unary_unary_rpc_method_handler(answer)
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(
-        "inference.GRPCInferenceService", {"ModelInfer": handler})])
-    server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}")
+    {_METHODS.strip().replace(chr(10), chr(10) + "    ")}
     await server.start()
     await server.wait_for_termination()
 uvloop.run(main())
-"""
+""",
+    "4 threads": f"""
+import concurrent.futures, sys, grpc
+def answer(request, context):
+    return request
+server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
+{_METHODS.strip()}
+server.start()
+server.wait_for_termination()
+""",
+}
 _SCRIPT = """
 local file = io.open("%s", "rb")
 local body = file:read("*a")
@@ -69,8 +86,9 @@ def main() -> None:
     medians = {name: round(statistics.median(found[name] for found in rounds), 1) for name in rounds[0]}
     tables = max(value for name, value in medians.items() if name.startswith("binary tensors"))
     calls = max(value for name, value in medians.items() if name.startswith("ModelInfer"))
+    idle = max(value for name, value in medians.items() if name.startswith("idle grpcio"))
     ratios = {
-        "ModelInfer of idle grpcio": round(calls / medians["idle grpcio, calls/s"], 3),
+        "ModelInfer of idle grpcio": round(calls / idle, 3),
         "binary tensors of session.run": round(tables / medians["session.run of 1,000, rows/s"], 3),
     }
     every = {name: sorted(round(found[name]) for found in rounds) for name in medians}
@@ -105,13 +123,17 @@ class Bench:
 
     def round(self) -> dict[str, float]:
         """Every case once."""
-        found = {"session.run of 1,000, rows/s": self._raw(), "idle grpcio, calls/s": self._idle()}
+        found = {"session.run of 1,000, rows/s": self._raw()}
+        for how, program in _IDLE.items():
+            for connections, streams in _LOADS:
+                name = f"idle grpcio ({how}), {connections} connections of {streams} streams, calls/s"
+                found[name] = self._idle(program, connections, streams)
         with self._gateway() as (server, grpc):
             for connections in (1, 4):
                 found[f"binary tensors, {connections} connections, rows/s"] = self._tables(
                     server, connections
                 )
-            for connections, streams in ((16, 1), (4, 16)):
+            for connections, streams in _LOADS:
                 name = f"ModelInfer, {connections} connections of {streams} streams, calls/s"
                 found[name] = self._calls(grpc, connections, streams)
         return found
@@ -167,13 +189,13 @@ class Bench:
             raise SystemExit(f"bench: h2load: {done.stdout[-400:]}{done.stderr[-300:]}")
         return float(rate[1])
 
-    def _idle(self) -> float:
+    def _idle(self, program: str, connections: int, streams: int) -> float:
         (port,) = free_ports(1)
-        command = ["taskset", "-c", str(cores()[0]), sys.executable, "-c", _IDLE, str(port)]
+        command = ["taskset", "-c", str(cores()[0]), sys.executable, "-c", program, str(port)]
         server = subprocess.Popen(command)
         try:
             time.sleep(1.0)
-            return self._calls(port, 16, 1)
+            return self._calls(port, connections, streams)
         finally:
             server.terminate()
             server.wait()

@@ -48,23 +48,16 @@ def run_gateway(settings: Settings, slot: int, listener: socket.socket) -> None:
 
 
 async def _serve_grpc(
-    settings: Settings, host: str, plane: DataPlane, folder: DataFolder, faces: Faces
+    settings: Settings, host: str, plane: DataPlane, folder: DataFolder, faces: Faces, limits: Limits
 ) -> GrpcServer:
     try:
         from fairlead.gateway.inference.grpc_server import GrpcServer  # takes time and memory
     except ImportError as error:
         raise MissingExtra(
             f"gRPC needs a library that is not installed: {error.name}.",
-            remedy="Install grpcio and protobuf, or set grpc_port = 0.",
+            remedy="Install protobuf, or set grpc_port = 0.",
         ) from error
-    server = GrpcServer(
-        plane,
-        folder,
-        faces,
-        body_bytes=settings.max_body_bytes,
-        header_bytes=settings.max_header_bytes,
-        calls=settings.max_connections,
-    )
+    server = GrpcServer(plane, folder, faces, limits)
     await server.start(host, settings.grpc_port)
     return server
 
@@ -140,7 +133,7 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
     await refresher.refresh()
     _tame_collector()
     listening = await loop.create_server(server, sock=listener, backlog=2048)
-    calls = await _serve_grpc(settings, host, plane, folder, faces) if settings.grpc_port else None
+    calls = await _serve_grpc(settings, host, plane, folder, faces, limits) if settings.grpc_port else None
     following = [loop.create_task(refresher.run()), loop.create_task(server.sweep())]
     logger.info("gateway %s serves %d models on %s:%d", name, len(plane.models), host, port)
 

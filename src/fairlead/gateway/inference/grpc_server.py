@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-import grpc
-import grpc.aio
+from google.protobuf.message import DecodeError
 
-from fairlead.errors import FairleadError, NotReady, NotSupported, PortInUse, RuntimeFailed
-from fairlead.gateway.asking import Asked, asked_by
+from fairlead.errors import FairleadError, MalformedRequest, NotReady, NotSupported, PortInUse, RuntimeFailed
+from fairlead.gateway.asking import Asked
 from fairlead.gateway.faces import Faces
+from fairlead.gateway.inference.grpc_calls import Call, GrpcConnection, Method, StreamCall
 from fairlead.gateway.inference.grpc_codec import decode_message, encode_message, plain_parameters
 from fairlead.gateway.inference.messages import HEALTH_SERVICE, INFERENCE_SERVICE, message
 from fairlead.gateway.inference.metadata import model_config, model_metadata, server_metadata, statistics
 from fairlead.gateway.inference.service import infer, require_version_ready, version_arm
+from fairlead.gateway.limits import Limits, watch_for_the_vanished
 from fairlead.gateway.statuses import status_of
 from fairlead.serving.dataplane import DataPlane
 from fairlead.serving.folder import DataFolder
@@ -31,20 +33,22 @@ __all__ = ["GrpcServer"]
 
 logger = logging.getLogger(__name__)
 
+_INTERNAL = 13
 _CODES = {
-    400: grpc.StatusCode.INVALID_ARGUMENT,
-    401: grpc.StatusCode.UNAUTHENTICATED,
-    403: grpc.StatusCode.PERMISSION_DENIED,
-    404: grpc.StatusCode.NOT_FOUND,
-    405: grpc.StatusCode.FAILED_PRECONDITION,
-    409: grpc.StatusCode.FAILED_PRECONDITION,
-    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    499: grpc.StatusCode.CANCELLED,
-    501: grpc.StatusCode.UNIMPLEMENTED,
-    503: grpc.StatusCode.UNAVAILABLE,
-    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+    400: 3,  # INVALID_ARGUMENT
+    401: 16,  # UNAUTHENTICATED
+    403: 7,  # PERMISSION_DENIED
+    404: 5,  # NOT_FOUND
+    405: 9,  # FAILED_PRECONDITION
+    409: 9,
+    413: 8,  # RESOURCE_EXHAUSTED
+    429: 8,
+    499: 1,  # CANCELLED
+    501: 12,  # UNIMPLEMENTED
+    503: 14,  # UNAVAILABLE
+    504: 4,  # DEADLINE_EXCEEDED
 }
+"""gRPC's statuses for those of HTTP."""
 _UNSUPPORTED = (
     "SystemSharedMemoryStatus", "SystemSharedMemoryRegister", "SystemSharedMemoryUnregister",
     "CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister", "TraceSetting",
@@ -57,127 +61,163 @@ _TYPES = (
 """The places are the numbers of Triton's `DataType`."""
 _SERVING, _NOT_SERVING = 1, 2
 _WATCH_SECONDS = 0.5
+_BACKLOG = 2_048
+
+Handler = Callable[[Any], Coroutine[Any, Any, Any]]
 
 
 class GrpcServer:
-    """The server of one gateway worker. `start` binds, `stop` lets answers under way leave."""
+    """The server of one gateway worker. `start` binds, `stop` lets answers under way leave.
 
-    def __init__(
-        self,
-        plane: DataPlane,
-        folder: DataFolder,
-        faces: Faces,
-        *,
-        body_bytes: int,
-        header_bytes: int,
-        calls: int,
-    ) -> None:
+    It is what all its connections share (`grpc_calls.Service`).
+    """
+
+    def __init__(self, plane: DataPlane, folder: DataFolder, faces: Faces, limits: Limits) -> None:
         self._plane = plane
         self._folder = folder
         self._outputs = faces.outputs
         self._repository = faces.repository
-        self._server = grpc.aio.server(
-            maximum_concurrent_rpcs=calls,
-            options=[
-                ("grpc.so_reuseport", 1),
-                ("grpc.max_receive_message_length", body_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.max_metadata_size", header_bytes),
-            ],
-        )
-        self._server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(INFERENCE_SERVICE, self._inference_methods()),
-                grpc.method_handlers_generic_handler(HEALTH_SERVICE, self._health_methods()),
-            )
-        )
+        self._connections: dict[GrpcConnection, None] = {}
+        self._listening: asyncio.Server | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+        self._request = message("ModelInferRequest").FromString
+        self.turns = plane.turns
+        self.limits = limits
+        self.calls = self.held = 0
+        self.methods = {
+            **{f"/{INFERENCE_SERVICE}/{name}": method for name, method in self._inference_methods().items()},
+            **{f"/{HEALTH_SERVICE}/{name}": method for name, method in self._health_methods().items()},
+        }
 
     async def start(self, host: str, port: int) -> None:
         """Answers on that port from now on; raises `PortInUse`."""
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            self._server.add_insecure_port(address)
-        except RuntimeError as error:
+            listener = socket.create_server(
+                (host, port), family=family, backlog=_BACKLOG, reuse_port=True, dualstack_ipv6=host == "::"
+            )
+        except OSError as error:
             raise PortInUse(
-                f"Cannot listen on {address} for gRPC.",
+                f"Cannot listen on {host}:{port} for gRPC.",
                 remedy="Choose another port with --grpc-port; 0 switches gRPC off.",
                 port=port,
             ) from error
-        await self._server.start()
+        watch_for_the_vanished(listener, self.limits)
+        loop = asyncio.get_running_loop()
+        self._listening = await loop.create_server(
+            lambda: GrpcConnection(self), sock=listener, backlog=_BACKLOG
+        )
+        self._sweeping = loop.create_task(self._sweep())
 
     async def stop(self, seconds: float) -> None:
         """Takes no more calls, and ends once those under way have their answers or the time is up."""
-        await self._server.stop(seconds)
+        if self._listening is not None:
+            self._listening.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        until = time.perf_counter() + seconds
+        for connection in list(self._connections):
+            connection.leave()
+        while True:
+            if not self._connections or time.perf_counter() > until:
+                break
+            await asyncio.sleep(0.01)
+        for connection in list(self._connections):
+            connection.abort()
 
-    def _inference_methods(self) -> dict[str, grpc.RpcMethodHandler]:
-        unary = {
+    # --- for the connections --------------------------------------------------------------------------------
+
+    def admits(self, connection: GrpcConnection) -> bool:
+        """Takes a connection in; when all places are taken, in that of the oldest that has no calls."""
+        if len(self._connections) >= self.limits.connections:
+            idle = next((each for each in self._connections if not each.streams), None)
+            if idle is None:
+                return False
+            self.lost(idle)
+            idle.leave()
+        self._connections[connection] = None
+        return True
+
+    def lost(self, connection: GrpcConnection) -> None:
+        """A connection has ended."""
+        self._connections.pop(connection, None)
+
+    def failure(self, error: Exception) -> tuple[int, str]:
+        """gRPC's status and message for an error."""
+        known = _as_fairlead(error)
+        return _CODES.get(status_of(known), _INTERNAL), str(known)
+
+    async def _sweep(self) -> None:
+        """Ends what takes too long: greetings, incomplete messages, and callers who read nothing."""
+        limits = self.limits
+        while True:
+            await asyncio.sleep(min(1.0, limits.request_seconds / 4, limits.write_seconds / 4))
+            now = time.perf_counter()
+            for connection in list(self._connections):
+                connection.look_after(now)
+
+    def _inference_methods(self) -> dict[str, Method]:
+        unary: dict[str, Handler] = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
             "ModelReady": self._model_ready,
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
-            "ModelInfer": self._model_infer,
             "ModelConfig": self._model_config,
             "ModelStatistics": self._model_statistics,
             "RepositoryIndex": self._repository_index,
             "RepositoryModelLoad": self._load,
             "RepositoryModelUnload": self._unload,
         }
-        found = {name: _unary(f"{name}Request", _guarded(method)) for name, method in unary.items()}
-        found["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-            self._stream_infer,
-            request_deserializer=message("ModelInferRequest").FromString,
-            response_serializer=_serialized,
-        )
+        found = {name: _unary(message(f"{name}Request"), handler) for name, handler in unary.items()}
+        found["ModelInfer"] = Method(self._model_infer)
+        found["ModelStreamInfer"] = Method(self._stream_infer, streams=True)
         for name in _UNSUPPORTED:
-            found[name] = grpc.unary_unary_rpc_method_handler(_guarded(_refuse_extension))
+            found[name] = Method(_refuse_extension)
         return found
 
-    def _health_methods(self) -> dict[str, grpc.RpcMethodHandler]:
-        request = message("HealthCheckRequest", "grpc.health.v1").FromString
+    def _health_methods(self) -> dict[str, Method]:
         return {
-            "Check": grpc.unary_unary_rpc_method_handler(
-                _guarded(self._check), request_deserializer=request, response_serializer=_serialized
-            ),
-            "Watch": grpc.unary_stream_rpc_method_handler(
-                self._watch, request_deserializer=request, response_serializer=_serialized
-            ),
+            "Check": _unary(message("HealthCheckRequest", "grpc.health.v1"), self._check),
+            "Watch": Method(self._watch, streams=True),
         }
 
     # --- predictions ----------------------------------------------------------------------------------------
 
-    async def _model_infer(self, request: Any, context: Any) -> bytes:
-        return await self._infer(request, _asked(context))
+    async def _model_infer(self, raw: bytes, call: Call) -> bytes:
+        asked = call.opening.received(time.perf_counter(), call.since)
+        return await self._infer(_parsed(self._request, raw), asked)
 
-    async def _stream_infer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    async def _stream_infer(self, call: StreamCall) -> None:
         answer = message("ModelStreamInferResponse")
-        async for request in requests:
+        async for raw in call.messages():
+            request = _parsed(self._request, raw)
             try:
+                asked = call.opening.received(time.perf_counter(), call.since)
                 made = answer()
-                made.infer_response.MergeFromString(await self._infer(request, _asked(context)))
-                yield made
+                made.infer_response.MergeFromString(await self.turns.follow(self._infer(request, asked)))
             except Exception as error:
-                failed = answer(error_message=str(_as_fairlead(error, "ModelStreamInfer")))
-                failed.infer_response.model_name = request.model_name
-                failed.infer_response.model_version = request.model_version
-                failed.infer_response.id = request.id
-                yield failed
+                made = answer(error_message=str(_as_fairlead(error)))
+                made.infer_response.model_name = request.model_name
+                made.infer_response.model_version = request.model_version
+                made.infer_response.id = request.id
+            await call.say(made.SerializeToString())
 
     async def _infer(self, request: Any, asked: Asked) -> bytes:
         model = self._plane.model(request.model_name)
         read = decode_message(request)
-        found = await self._plane.turns.follow(infer(self._plane, model, request.model_version, read, asked))
+        found = await infer(self._plane, model, request.model_version, read, asked)
         return encode_message(model.name, read, found)
 
     # --- what is here ---------------------------------------------------------------------------------------
 
-    async def _server_live(self, request: Any, context: Any) -> Any:
+    async def _server_live(self, request: Any) -> Any:
         return message("ServerLiveResponse")(live=True)
 
-    async def _server_ready(self, request: Any, context: Any) -> Any:
+    async def _server_ready(self, request: Any) -> Any:
         return message("ServerReadyResponse")(ready=self._is_ready())
 
-    async def _model_ready(self, request: Any, context: Any) -> Any:
+    async def _model_ready(self, request: Any) -> Any:
         ready = True
         try:
             require_version_ready(version_arm(self._plane.model(request.name), request.version))
@@ -185,15 +225,15 @@ class GrpcServer:
             ready = False
         return message("ModelReadyResponse")(ready=ready)
 
-    async def _server_metadata(self, request: Any, context: Any) -> Any:
+    async def _server_metadata(self, request: Any) -> Any:
         return message("ServerMetadataResponse")(**server_metadata(repository=self._repository.control))
 
-    async def _model_metadata(self, request: Any, context: Any) -> Any:
+    async def _model_metadata(self, request: Any) -> Any:
         model = self._plane.model(request.name)
         found = await model_metadata(model, request.version, self._outputs)
         return message("ModelMetadataResponse")(**found)
 
-    async def _model_config(self, request: Any, context: Any) -> Any:
+    async def _model_config(self, request: Any) -> Any:
         model = self._plane.model(request.name)
         found = await model_config(model, request.version, self._outputs)
         del found["version_policy"]
@@ -204,7 +244,7 @@ class GrpcServer:
             ]
         return message("ModelConfigResponse")(config=found)
 
-    async def _model_statistics(self, request: Any, context: Any) -> Any:
+    async def _model_statistics(self, request: Any) -> Any:
         models = [self._plane.model(request.name)] if request.name else list(self._plane.models.values())
         found = statistics(self._folder.counters, models, request.version)
         for one in found:
@@ -213,33 +253,37 @@ class GrpcServer:
 
     # --- the repository -------------------------------------------------------------------------------------
 
-    async def _repository_index(self, request: Any, context: Any) -> Any:
+    async def _repository_index(self, request: Any) -> Any:
         return message("RepositoryIndexResponse")(models=self._repository.index(ready=request.ready))
 
-    async def _load(self, request: Any, context: Any) -> Any:
+    async def _load(self, request: Any) -> Any:
         await self._repository.load(request.model_name, plain_parameters(request.parameters))
         return message("RepositoryModelLoadResponse")()
 
-    async def _unload(self, request: Any, context: Any) -> Any:
+    async def _unload(self, request: Any) -> Any:
         self._repository.unload(request.model_name, plain_parameters(request.parameters))
         return message("RepositoryModelUnloadResponse")()
 
     # --- health ---------------------------------------------------------------------------------------------
 
-    async def _check(self, request: Any, context: Any) -> Any:
+    async def _check(self, request: Any) -> Any:
         return message("HealthCheckResponse", "grpc.health.v1")(status=self._status(request.service))
 
-    async def _watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
-        last = None
-        while True:
-            try:
-                status = self._status(request.service)
-            except FairleadError:
-                status = 3  # SERVICE_UNKNOWN: a watcher waits until there is one
-            if status != last:
-                last = status
-                yield message("HealthCheckResponse", "grpc.health.v1")(status=status)
-            await asyncio.sleep(_WATCH_SECONDS)
+    async def _watch(self, call: StreamCall) -> None:
+        kinds = (message(f"HealthCheck{name}", "grpc.health.v1") for name in ("Request", "Response"))
+        request, answer = kinds
+        async for raw in call.messages():
+            service = _parsed(request.FromString, raw).service
+            last = None
+            while True:
+                try:
+                    status = self._status(service)
+                except FairleadError:
+                    status = 3  # SERVICE_UNKNOWN: a watcher waits until there is one
+                if status != last:
+                    last = status
+                    await call.say(answer(status=status).SerializeToString())
+                await asyncio.sleep(_WATCH_SECONDS)
 
     def _status(self, service: str) -> int:
         """The health of the server, or of one model where `service` is its name; raises `ModelNotFound`."""
@@ -260,53 +304,29 @@ class GrpcServer:
         return True
 
 
-Method = Callable[[Any, Any], Any]
+def _unary(request: Any, handler: Handler) -> Method:
+    async def answer(raw: bytes, _: Call) -> bytes:
+        made = await handler(_parsed(request.FromString, raw))
+        return made.SerializeToString()  # type: ignore[no-any-return]
+
+    return Method(answer)
 
 
-def _unary(request: str, method: Method) -> grpc.RpcMethodHandler:
-    return grpc.unary_unary_rpc_method_handler(
-        method, request_deserializer=message(request).FromString, response_serializer=_serialized
-    )
+def _parsed(parse: Callable[[bytes], Any], raw: bytes) -> Any:
+    try:
+        return parse(raw)
+    except DecodeError as error:
+        raise MalformedRequest(f"The message cannot be read: {error}.") from error
 
 
-def _serialized(answer: Any) -> bytes:
-    raw: bytes = answer if type(answer) is bytes else answer.SerializeToString()
-    return raw
-
-
-def _guarded(method: Method) -> Method:
-    """The method with its errors as gRPC statuses."""
-
-    async def guarded(request: Any, context: Any) -> Any:
-        try:
-            return await method(request, context)
-        except Exception as error:
-            known = _as_fairlead(error, method.__name__)
-        return await context.abort(_CODES.get(status_of(known), grpc.StatusCode.INTERNAL), str(known))
-
-    return guarded
-
-
-def _as_fairlead(error: Exception, method: str) -> FairleadError:
-    if isinstance(error, FairleadError):
-        return error
-    logger.error("gRPC %s failed", method, exc_info=error)
-    return RuntimeFailed("Something failed inside the gateway.")
-
-
-async def _refuse_extension(request: Any, context: Any) -> Any:
+async def _refuse_extension(raw: bytes, call: Call) -> bytes:
     raise NotSupported(
         "That extension is not supported.", remedy="ServerMetadata names the extensions that are."
     )
 
 
-def _asked(context: Any) -> Asked:
-    """What metadata and deadline of a call say."""
-    received = time.perf_counter()
-    metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
-    asked = asked_by(lambda name: metadata.get(name) or None, received)
-    left = context.time_remaining()
-    if left is None:
-        return asked
-    until = received + left
-    return asked._replace(deadline=until if asked.deadline is None else min(until, asked.deadline))
+def _as_fairlead(error: Exception) -> FairleadError:
+    if isinstance(error, FairleadError):
+        return error
+    logger.error("a gRPC call failed", exc_info=error)
+    return RuntimeFailed("Something failed inside the gateway.")
