@@ -86,10 +86,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_turn_ms: Annotated[
         _Positive,
         Meta(
-            description="What a gateway reads later than this after the first request of a turn of its loop "
-            "is refused (503): the bound on waiting when everybody asks at once."
+            description="How long requests that are walked together may wait for each other. While more is "
+            "asked than can be done, what has waited for five times as long is refused (503)."
         ),
-    ] = 50.0
+    ] = 20.0
     max_buffered_bytes: Annotated[
         _Count,
         Meta(

@@ -14,21 +14,15 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
-from fairlead.errors import FairleadError, MalformedRequest
-from fairlead.gateway.limits import MAX_HEADERS, SLICE
+from fairlead.errors import FairleadError
+from fairlead.gateway.limits import SLICE
 from fairlead.gateway.messages import Request
 from fairlead.gateway.reader import CLOSE, KEEP_ALIVE, RequestReader
 from fairlead.gateway.refusals import (
     full_of_connections,
-    full_of_requests,
-    mostly_framing,
     not_whole,
-    too_large,
-    too_many_headers,
-    unsupported,
 )
 from fairlead.gateway.slots import CarefulSlot, Slot, with_line
-from fairlead.gateway.wire import STEP_BYTES
 
 if TYPE_CHECKING:
     from fairlead.gateway.protocol import HttpServer
@@ -40,16 +34,14 @@ _FIVE = ord("5")
 _MAX_PIPELINED = 32
 _FULL_READ = 200_000
 """A read of so many bytes may have left some that are just as old."""
-_WASTE = 8
-"""Bytes that a body sent in chunks may take on the wire for each of its own."""
 
 
 class HttpConnection(RequestReader):
     """A connection, made by `HttpServer`."""
 
     __slots__ = (
-        "_answers", "_deaf", "_deferred", "_held", "_last", "_owes_continue", "_partial", "_raw",
-        "_read_before", "_settling", "_turns", "_unread",
+        "_answers", "_deferred", "_flushes", "_gathers", "_last", "_owes_continue", "_read_before",
+        "_turns", "_unread",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
@@ -58,13 +50,10 @@ class HttpConnection(RequestReader):
         self._answers: deque[Slot] = deque()
         self._deferred: deque[CarefulSlot] = deque()  # those of `_answers` that have not begun
         self._unread: memoryview | None = None  # arrived, and to be parsed when there is room
-        self._deaf = False  # what still comes is thrown away
         self._last = False  # the caller sends nothing more
-        self._settling = False
+        self._gathers = False  # answers that are there leave a little later, together
+        self._flushes = False  # and will be told to
         self._owes_continue = False
-        self._held = 0  # bytes of what is arriving, as counted by the server
-        self._partial: object = None  # the headers of the request that the last read left incomplete
-        self._raw = 0  # bytes that came for it since
 
     # --- the connection -------------------------------------------------------------------------------------
 
@@ -100,12 +89,12 @@ class HttpConnection(RequestReader):
         if self._deaf:
             return
         self._read_before, self._read_at = self._read_at, time.perf_counter()
-        self._late = self._stopped
-        if len(data) < _FULL_READ:
-            self._stopped = 0.0
+        self._late = self._unread_since
+        self._unread_since = 0.0 if len(data) < _FULL_READ else self._late or self._read_before
         if len(data) > SLICE:
             self._feed_slices(memoryview(data))
             return
+        self._gathers = True
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
@@ -113,6 +102,10 @@ class HttpConnection(RequestReader):
         else:
             if self.began:
                 self._unfinished(len(data))
+        self._gathers = False
+        if self._answers and self._answers[0].answer is not None:
+            self._settle()
+        self._turns.relieve()
 
     def eof_received(self) -> bool:
         """The caller sends nothing more. What this turn answers still leaves.
@@ -167,7 +160,7 @@ class HttpConnection(RequestReader):
         path = self._url.partition(b"?")[0]
         whole = body if type(body) is bytes else bytes(body)
         request = Request(self._method, path, self._headers, whole, self._read_before, self._late)
-        if self._careful or self._turns.full:
+        if self._careful:
             self._take(request)
             return
         slot = Slot(self, self._ending)
@@ -186,18 +179,17 @@ class HttpConnection(RequestReader):
         self._held = 0
         self._answers.append(slot)
         if self._deferred or self._crowded():
-            request.arrived = request.arrived or request.received
+            if not request.arrived:
+                request.arrived = self._turns.pace.arrival(request.received, request.since)
             self._deferred.append(slot)
         else:
             self._server.start(self._server.handle(request), slot)
         if self._crowded():
             self._stop_reading()
-            if self._turns.full:
-                self._rest()
 
     def _crowded(self) -> bool:
         under_way = len(self._answers) - len(self._deferred)
-        return self._stuck or self._turns.full or under_way >= _MAX_PIPELINED
+        return self._stuck or under_way >= _MAX_PIPELINED
 
     def _feed_slices(self, view: memoryview) -> None:
         """Parses a long read piece by piece, until the connection has as much to answer as it may."""
@@ -216,41 +208,6 @@ class HttpConnection(RequestReader):
             else:
                 if self.began:
                     self._unfinished(len(piece))
-
-    def _broken(self, error: httptools.HttpParserError) -> None:
-        if self._refused is None:
-            if isinstance(error, httptools.HttpParserUpgrade):
-                self._refused = unsupported("An upgrade is")
-            else:
-                self._refused = MalformedRequest(f"The request is not valid HTTP: {error}.")
-        self._refuse(self._refused)
-
-    def _unfinished(self, size: int) -> None:
-        """A read has ended within a request: counts what is held of it, and what it takes on the wire."""
-        if self._partial is not self._headers:
-            self._partial, self._raw = self._headers, 0
-        else:
-            self._raw += size
-        limit = self._server.limits.header_bytes
-        if self._method:
-            if self._raw > _WASTE * len(self._body) + STEP_BYTES:
-                self._refuse(mostly_framing())
-        elif self._raw > 2 * limit:
-            self._refuse(too_large("request head", limit))
-        elif len(self._headers) > MAX_HEADERS:
-            self._refuse(too_many_headers(MAX_HEADERS))
-        self._hold(size)
-
-    def _hold(self, size: int) -> None:
-        server = self._server
-        if self._deaf:
-            return
-        if server.held + size > server.limits.buffered_bytes:
-            self._refuse(full_of_requests(server.limits.buffered_bytes))
-            return
-        server.held += size
-        self._held += size
-        self._careful = True
 
     def _expected(self) -> None:
         if self._headers[b"expect"].lower() != b"100-continue" or self._parser.get_http_version() == "1.0":
@@ -272,33 +229,42 @@ class HttpConnection(RequestReader):
     # --- answers --------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Writes the answers that are there, as far as none is missing before them."""
-        if self._careful:
-            self._settle()
+        """Writes the answers that are there, as far as none is missing before them.
+
+        Of several requests under way more may be answered at this moment: theirs leave in one write.
+        """
+        if self._gathers:
             return
         answers = self._answers
-        while answers:
-            slot = answers[0]
-            answer = slot.answer
-            if answer is None or self._closing:
-                return
-            answers.popleft()
+        if len(answers) > 1:
+            if not self._flushes:
+                self._flushes = True
+                self._server.flush_later(self)
+        elif self._careful:
+            self._settle()
+        elif answers and (answer := answers[0].answer) is not None and not self._closing:
+            slot = answers.popleft()
             if slot.ending:
                 self._write_ending(slot, answer)
             elif answer[9] == _FIVE:
-                self._write_answer(answer)
+                self._write_answers([answer])
             elif (transport := self._transport) is not None and not transport.is_closing():
                 transport.write(answer)
 
+    def flush_now(self) -> None:
+        """What `flush` has put off."""
+        self._flushes = False
+        self._settle()
+
     def _settle(self) -> None:
         """Does what can be done now: answers, then requests that waited for room, then what is unread."""
-        if self._settling:
-            return  # the loop below goes on with it
-        self._settling = True
+        if self._gathers:
+            return  # whoever gathers goes on with it
+        self._gathers = True
         answers, deferred = self._answers, self._deferred
         while not self._closing:
-            if answers and (answer := answers[0].answer) is not None:
-                self._write_carefully(answers.popleft(), answer)
+            if answers and answers[0].answer is not None:
+                self._write_ready()
             elif self._crowded():
                 break
             elif deferred:
@@ -309,11 +275,9 @@ class HttpConnection(RequestReader):
                 self._read_on(self._unread)
             else:
                 break
-        self._settling = False
+        self._gathers = False
         if self._closing:
             return
-        if self._turns.full and (deferred or not self._reading):
-            self._rest()
         if not answers and self._last:
             self.close()
             return
@@ -332,15 +296,22 @@ class HttpConnection(RequestReader):
             or self._server.draining
         )
 
-    def _write_carefully(self, slot: Slot, answer: bytes) -> None:
-        if isinstance(slot, CarefulSlot):
-            self._server.held -= slot.held
-        if self._server.draining and not self._answers:
-            slot.ending = CLOSE
-        if slot.ending:
-            self._write_ending(slot, answer)
-        else:
-            self._write_answer(answer)
+    def _write_ready(self) -> None:
+        """Writes, in one go, the answers that come next and are there, up to one that ends the connection."""
+        server, answers = self._server, self._answers
+        ready: list[bytes] = []
+        while answers and (answer := answers[0].answer) is not None:
+            slot = answers.popleft()
+            if isinstance(slot, CarefulSlot):
+                server.held -= slot.held
+            if server.draining and not answers:
+                slot.ending = CLOSE
+            if slot.ending:
+                self._write_answers(ready)
+                self._write_ending(slot, answer)
+                return
+            ready.append(answer)
+        self._write_answers(ready)
 
     def go_on(self) -> None:
         """Reads on after a refusal."""

@@ -24,7 +24,7 @@ _MAX_DISMISSED = 64
 """Connections without room that are told so at a time; more are closed without a word."""
 _IDLEST = 64
 _LOOK_SECONDS = 0.05
-_REST_SECONDS = 0.001
+_REST_SECONDS = 0.005
 _ARRIVING_SECONDS = 2.0
 
 
@@ -43,6 +43,7 @@ class HttpServer:
         self._draining = False
         self._dismissed: set[HttpConnection] = set()
         self._resting: list[HttpConnection] = []
+        self._unflushed: list[HttpConnection] = []
         self._idlest: list[tuple[float, HttpConnection]] = []
         self._looked = 0.0
         self._evicted = self._refused = 0
@@ -112,6 +113,17 @@ class HttpServer:
         resting, self._resting = self._resting, []
         for connection in resting:
             connection.go_on()
+
+    def flush_later(self, connection: HttpConnection) -> None:
+        """Has the connection write its answers once what happens at this moment has happened."""
+        if not self._unflushed:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unflushed.append(connection)
+
+    def _flush(self) -> None:
+        unflushed, self._unflushed = self._unflushed, []
+        for connection in unflushed:
+            connection.flush_now()
 
     # --- what takes too long --------------------------------------------------------------------------------
 

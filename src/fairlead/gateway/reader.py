@@ -6,15 +6,21 @@ transfer codings, upgrades, absolute targets, trailers, any size) is refused her
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import httptools
 
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, MalformedRequest
 from fairlead.gateway.limits import MAX_HEADERS
-from fairlead.gateway.refusals import full_of_requests, one_host, too_large, too_many_headers, unsupported
-from fairlead.gateway.wire import Wire
+from fairlead.gateway.refusals import (
+    full_of_requests,
+    mostly_framing,
+    one_host,
+    too_large,
+    too_many_headers,
+    unsupported,
+)
+from fairlead.gateway.wire import STEP_BYTES, Wire
 
 if TYPE_CHECKING:
     from fairlead.gateway.protocol import HttpServer
@@ -24,6 +30,8 @@ __all__ = ["CLOSE", "KEEP_ALIVE", "RequestReader"]
 CLOSE = b"connection: close"
 KEEP_ALIVE = b"connection: keep-alive"
 
+_WASTE = 8
+"""Bytes that a body sent in chunks may take on the wire for each of its own."""
 _SHORT = 3
 """A body whose length has no more digits is not worth a look ahead."""
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"))
@@ -36,8 +44,8 @@ class RequestReader(Wire):
     """
 
     __slots__ = (
-        "_body", "_ending", "_feed", "_headers", "_method", "_odd", "_parser", "_read_at", "_refused",
-        "_repeats", "_room", "_trailer_room", "_url", "active", "began",
+        "_body", "_deaf", "_ending", "_feed", "_headers", "_held", "_method", "_odd", "_parser", "_partial",
+        "_raw", "_refused", "_repeats", "_room", "_trailer_room", "_url", "active", "began",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
@@ -46,7 +54,10 @@ class RequestReader(Wire):
         self._ending = b""
         """A header line that says what becomes of the connection; empty when it stays."""
         self._odd: object = None
-        self._read_at = time.perf_counter()
+        self._deaf = False  # what still comes is thrown away
+        self._held = 0  # bytes of what is arriving, as counted by the server
+        self._partial: object = None  # the headers of the request that the last read left incomplete
+        self._raw = 0  # bytes that came for it since
         self.began = 0.0
         """When the request that is arriving began (`time.perf_counter`); 0 between requests."""
         self.active = self._read_at
@@ -156,6 +167,45 @@ class RequestReader(Wire):
             self._stop(too_large("body", server.limits.body_bytes))
         if server.held + length > server.limits.buffered_bytes:
             self._stop(full_of_requests(server.limits.buffered_bytes))
+
+    def _broken(self, error: httptools.HttpParserError) -> None:
+        if self._refused is None:
+            if isinstance(error, httptools.HttpParserUpgrade):
+                self._refused = unsupported("An upgrade is")
+            else:
+                self._refused = MalformedRequest(f"The request is not valid HTTP: {error}.")
+        self._refuse(self._refused)
+
+    def _unfinished(self, size: int) -> None:
+        """A read has ended within a request: counts what is held of it, and what it takes on the wire."""
+        if self._partial is not self._headers:
+            self._partial, self._raw = self._headers, 0
+        else:
+            self._raw += size
+        limit = self._server.limits.header_bytes
+        if self._method:
+            if self._raw > _WASTE * len(self._body) + STEP_BYTES:
+                self._refuse(mostly_framing())
+        elif self._raw > 2 * limit:
+            self._refuse(too_large("request head", limit))
+        elif len(self._headers) > MAX_HEADERS:
+            self._refuse(too_many_headers(MAX_HEADERS))
+        self._hold(size)
+
+    def _hold(self, size: int) -> None:
+        server = self._server
+        if self._deaf:
+            return
+        if server.held + size > server.limits.buffered_bytes:
+            self._refuse(full_of_requests(server.limits.buffered_bytes))
+            return
+        server.held += size
+        self._held += size
+        self._careful = True
+
+    def _refuse(self, error: FairleadError) -> None:
+        """Answers an error and closes."""
+        raise NotImplementedError
 
     def _expected(self) -> None:
         """The caller may wait for leave to send the body."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ class Wire(asyncio.Protocol):
     """A transport that may be gone, and how it is paused and closed."""
 
     __slots__ = (
-        "_careful", "_closing", "_late", "_mark", "_reading", "_resting", "_server", "_stopped",
-        "_stuck", "_transport",
+        "_careful", "_closing", "_late", "_mark", "_read_at", "_reading", "_resting", "_server",
+        "_stuck", "_transport", "_unread_since",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer) -> None:
@@ -34,8 +35,9 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._closing = False  # nothing more is written
         self._reading = True
-        self._stopped = 0.0  # when reading stopped, until all that lay there has been read
-        self._late = 0.0  # since when what is read now may have lain there; 0 if reading went on
+        self._read_at = time.perf_counter()  # when something was read last
+        self._unread_since = 0.0  # since when something may lie there that the last read has left; or 0
+        self._late = 0.0  # the same of what is read now; 0 if reading went on
         self._stuck = False  # the transport holds more than it likes
         self._mark = (0, 0.0)  # unsent bytes, and when there were so many
 
@@ -72,10 +74,10 @@ class Wire(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
-    def _write_answer(self, answer: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(answer)
-            if answer.startswith(_UNAVAILABLE):
+    def _write_answers(self, answers: Sequence[bytes]) -> None:
+        if answers and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(answers))
+            if any(answer.startswith(_UNAVAILABLE) for answer in answers):
                 # A caller who asks on at once must cost less than one who heeds Retry-After: what he sends
                 # meanwhile is read in one go.
                 self._rest()
@@ -105,7 +107,7 @@ class Wire(asyncio.Protocol):
     def _stop_reading(self) -> None:
         if self._reading and self._transport is not None and not self._transport.is_closing():
             self._reading = False
-            self._stopped = self._stopped or time.perf_counter()
+            self._unread_since = self._unread_since or self._read_at
             self._transport.pause_reading()
 
     def _go_on_reading(self) -> None:

@@ -32,28 +32,25 @@ __all__ = ["FULL", "DataPlane"]
 
 logger = logging.getLogger(__name__)
 
-_FEW = 100
-_PATIENCE = 3
 FULL = "The gateway is full: the answer would come too late."
 
 
 class DataPlane:
     """Answers predictions from the models it holds. One per gateway worker, used from its loop alone.
 
-    A turn of the loop takes on no more than what `max_turn` seconds allow.
+    A turn takes on no more than what `max_turn` seconds allow.
     """
 
-    def __init__(self, journal: Journal, caches: Caches, gateway: str, *, max_turn: float = 0.05) -> None:
+    def __init__(self, journal: Journal, caches: Caches, gateway: str, *, max_turn: float = 0.02) -> None:
         self.models: Mapping[str, LiveModel] = {}
         self.journal = journal
         self.caches = caches
         self.gateway = gateway
         self.draining = False
-        self._runs = Runs(caches, journal.write)
+        self._runs = Runs(caches, journal.write, max_turn)
         self.turns = self._runs.turns
         self.at_rest = self._runs.at_rest
         self._ladder = Ladder(caches, self._runs.run)
-        self._max_turn = max_turn
 
     def model(self, name: str) -> LiveModel:
         """The live model; raises `ModelNotFound`, or `NotReady` while nothing has been loaded yet."""
@@ -76,27 +73,11 @@ class DataPlane:
     def has_room(
         self, model: LiveModel, now: float, deadline: float | None, since: float, arrived: float
     ) -> bool:
-        """Whether one more request can be answered in time; counts it as shed if not.
-
-        Its age: from `arrived` when it had to wait, else at most from the beginning of the last turn, if this
-        one followed it at once, and from `since` (see `Request`). Its answer leaves at the end of this turn.
-        While turns are long, a request that would be older than three of them is refused: so the queue stays
-        short, and what is answered is answered soon.
-
-        A turn that has taken on enough is `full`. What is said of long turns is said of those with many
-        requests: if one with few is long, something else held it up.
-        """
+        """Whether one more request can be answered in time (see `Pace`); counts it as shed if not."""
         turns = self.turns
-        takes = turns.takes(now)
-        if takes > self._max_turn and turns.walks >= _FEW:
-            turns.full = True
-        waited = turns.waited(now)
-        age = now - arrived if arrived else min(waited, now - since)
-        busy = waited > self._max_turn / 2 and turns.walks_before >= _FEW
-        if busy and age + takes > _PATIENCE * self._max_turn:
-            room = False
-        else:
-            room = deadline is None or now + takes + (0.0 if arrived else age) <= deadline
+        if not turns.scheduled:
+            turns.schedule()
+        room = turns.pace.has_room(now, turns.walks, deadline, since, arrived)
         if not room:
             model.arms[0].counters.add("shed")
         return room

@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 class Runs:
     """Asks versions for predictions, and keeps them in the caches. `write` ends each turn: see `Turns`."""
 
-    def __init__(self, caches: Caches, write: Callable[[], None]) -> None:
+    def __init__(self, caches: Caches, write: Callable[[], None], max_turn: float) -> None:
         self._caches = caches
-        self.turns = Turns(self.run_gathered, write)
+        self.turns = Turns(self.run_gathered, write, max_turn)
         self._gathered: dict[LoadedVersion, list[Ask]] = {}
         self._resting: list[Callable[[], None]] = []
 

@@ -3,7 +3,7 @@
 A walk is a coroutine that answers one request. It stops at two gates. At `ran` all rows of this turn that
 want the same light model have come together: they are run as one batch. At `written` all their records have:
 they go to the log in one write, and only then the answers leave. A turn is what one look at the sockets
-found, so a lone request passes both gates at once.
+found, or as much of it as may wait for each other; a lone request passes both gates at once.
 
 A walk that waits for anything else (a model in another process, a shared cache) becomes a task.
 """
@@ -17,15 +17,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from fairlead.serving.pace import Pace
+
 __all__ = ["Canceller", "Halt", "Sink", "Turns"]
 
 _T = TypeVar("_T")
 _Walk = Coroutine[Any, Any, bytes]
-
-_TELLING_SECONDS = 0.001
-"""A turn that read for less says little about how much longer answering takes than reading."""
-_ADAPTION = 0.2
-
 
 class Canceller(Protocol):
     """Something under way that can be given up, such as a task."""
@@ -79,7 +76,7 @@ class _Gate(Halt):
     def park(self, turns: Turns, walk: _Walk, sink: Sink) -> None:
         """The walk goes on when the gate opens."""
         self.waiting.append((walk, sink))
-        if not turns.began:
+        if not turns.scheduled:
             turns.schedule()
 
 
@@ -90,25 +87,17 @@ class Turns:
     `written`; neither may raise.
     """
 
-    __slots__ = (
-        "_began_before", "_ended", "_ratio", "_run", "_write", "began", "full", "ran",
-        "walks_before", "written",
-    )  # fmt: skip
+    __slots__ = ("_run", "_write", "pace", "ran", "scheduled", "written")
 
     stepping = False
     """Whether a walk, not a task, is being driven at this moment. One for the process: so is the loop."""
 
-    def __init__(self, run: Callable[[], None], write: Callable[[], None]) -> None:
+    def __init__(self, run: Callable[[], None], write: Callable[[], None], max_turn: float = 0.02) -> None:
         self.ran = _Gate(self)
         self.written = _Gate(self)
-        self.began = 0.0
-        """When the first walk of this turn came to a gate (`time.perf_counter`); 0 while none has."""
-        self.full = False
-        """Whether this turn takes on no more: who can, waits for the next."""
-        self.walks_before = 0
-        """How many walks came to the gates in the turn before."""
-        self._began_before = self._ended = 0.0
-        self._ratio = 1.0
+        self.pace = Pace(max_turn)
+        self.scheduled = False
+        """Whether the gates will open once the sockets have been looked at."""
         self._run = run
         self._write = write
 
@@ -149,35 +138,33 @@ class Turns:
         except (StopIteration, asyncio.CancelledError):
             return
 
-    def waited(self, now: float) -> float:
-        """For how many seconds a request that is read now may have lain unread.
-
-        That is since the turn before began, when this one followed it at once.
-        """
-        since = self.began or now
-        if since - self._ended < self._ended - self._began_before:
-            return since - self._began_before
-        return 0.0
-
-    def takes(self, now: float) -> float:
-        """How many seconds this turn will have taken when its answers leave, if nothing more is read."""
-        return (now - self.began) * (1.0 + self._ratio) if self.began else 0.0
-
     @property
     def walks(self) -> int:
-        """How many walks have come to the gates in this turn."""
+        """How many walks wait at the gates."""
         return len(self.ran.waiting) + len(self.written.waiting)
 
     def schedule(self) -> None:
-        """Has the gates opened once this turn's sockets have been looked at."""
-        if not self.began:
-            self.began = time.perf_counter()
-            asyncio.get_running_loop().call_soon(self._open)
+        """Has the gates opened once this pass has looked at the sockets."""
+        if not self.scheduled:
+            self.scheduled = True
+            self.pace.begin(time.perf_counter())
+            asyncio.get_running_loop().call_soon(self._end)
 
-    def _open(self) -> None:
-        began, self.began, self.full = self.began, 0.0, False
-        self.walks_before = self.walks
-        opened = time.perf_counter()
+    def relieve(self) -> None:
+        """Opens the gates now, if those who wait there have waited for long enough.
+
+        To be called between requests: who has more to read would keep them waiting.
+        """
+        if self.pace.is_enough(time.perf_counter(), self.walks):
+            self._open()
+
+    def _end(self) -> None:
+        self.scheduled = False
+        self.pace.end(self._open())
+
+    def _open(self) -> float:
+        began = time.perf_counter()
+        walks = self.walks
         gate = self.ran
         if gate.waiting:
             self._run()
@@ -187,9 +174,8 @@ class Turns:
             self._write()
             self._go_on(gate)
         ended = time.perf_counter()
-        if opened - began > _TELLING_SECONDS:
-            self._ratio += _ADAPTION * ((ended - opened) / (opened - began) - self._ratio)
-        self._began_before, self._ended = began, ended
+        self.pace.opened(began, ended, walks)
+        return ended
 
     def _go_on(self, gate: _Gate) -> None:
         waiting, gate.waiting = gate.waiting, []
