@@ -27,6 +27,8 @@ __all__ = [
     "models",
     "plan_heads",
     "plans",
+    "rollout_events",
+    "rollouts",
     "settings_events",
     "stage_events",
     "versions",
@@ -187,6 +189,42 @@ plan_heads = Table(
     Column("latest_generation", Integer, nullable=False),
     Column("owner", Text),
 )
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _model(),
+    _text("state"),
+    Column("revision", Integer, nullable=False),  # counts transitions
+    _text("body"),  # Rollout
+    _json("baseline"),  # the counters of its arms when the present step began
+    _at("created_at"),
+    _at("updated_at"),
+    _text("who"),
+    _text("why"),
+    Column("holder", Text),  # the controller that attends to it, until `held_until`
+    Column("held_until", UtcDateTime),
+)
+Index(None, rollouts.c.model, rollouts.c.created_at)
+Index(None, rollouts.c.state)
+
+rollout_events = Table(
+    "rollout_events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("rollout", Text, sa.ForeignKey("rollouts.id"), nullable=False),
+    Column("revision", Integer, nullable=False),
+    _at(),
+    _text("from_state"),
+    _text("to_state"),
+    Column("step", Integer, nullable=False),
+    Column("generation", Integer),
+    _text("who"),
+    _text("reason"),
+    _json("evidence"),
+)
+Index(None, rollout_events.c.rollout, rollout_events.c.revision, unique=True)
 
 gateways = Table(
     "gateways",
