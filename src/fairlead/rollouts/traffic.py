@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -34,7 +34,7 @@ from fairlead.settings import Settings
 from fairlead.stores import tables
 from fairlead.stores.database import Database
 
-__all__ = ["Order", "Strategy", "Traffic"]
+__all__ = ["Move", "Order", "Strategy", "Traffic", "Within"]
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,23 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Move = Callable[[sa.Connection, Plan | None], Plan]
+Within = Callable[[sa.Connection, Plan], None]
+
+
+def _nothing(connection: sa.Connection, plan: Plan) -> None:
+    """What most commands write beside their plan."""
+
+
+class _Command(NamedTuple):
+    """A command on its way; `text` is what its idempotency key belongs to."""
+
+    model: str
+    verb: str
+    text: str
+    move: Move
+    order: Order
+    supersede: bool = False
+    within: Within = _nothing
 
 
 class Traffic:
@@ -114,8 +131,8 @@ class Traffic:
                 return moves.deploy(present, name, weight, _fresh(), supersede=supersede)
             return moves.blue_green(present, name, supersede=supersede)
 
-        command = _command("deploy", model, version, strategy, weight)
-        return self._carry_out(model, "deploy", command, move, order, supersede=supersede)
+        command = _text("deploy", model, version, strategy, weight)
+        return self._carry_out(_Command(model, "deploy", command, move, order, supersede))
 
     def set_weights(self, model: str, weights: Mapping[str, float], order: Order) -> Confirmation:
         """Splits the traffic by the given percent per version."""
@@ -129,8 +146,8 @@ class Traffic:
                 present = _first(model, heaviest)
             return moves.set_weights(present, named, _fresh())
 
-        command = _command("traffic", model, *(f"{name}={weights[name]}" for name in sorted(weights)))
-        return self._carry_out(model, "traffic", command, move, order)
+        command = _text("traffic", model, *(f"{name}={weights[name]}" for name in sorted(weights)))
+        return self._carry_out(_Command(model, "traffic", command, move, order))
 
     def promote(self, model: str, order: Order) -> Confirmation:
         """Gives the canary, or else the only version beside the stable one, everything."""
@@ -138,7 +155,7 @@ class Traffic:
         def move(_: sa.Connection, present: Plan | None) -> Plan:
             return moves.promote(_required(model, present))
 
-        return self._carry_out(model, "promote", _command("promote", model), move, order)
+        return self._carry_out(_Command(model, "promote", _text("promote", model), move, order))
 
     def rollback(self, model: str, order: Order, *, to: str | None = None) -> Confirmation:
         """Ends a split in favour of the stable version; else goes back to the production version before, or
@@ -154,8 +171,15 @@ class Traffic:
             earlier = [name for name, _ in fallbacks(connection, model) if name not in archived]
             return moves.rollback(present, earlier[0] if earlier else None, target)
 
-        command = _command("rollback", model, to)
-        return self._carry_out(model, "rollback", command, move, order, supersede=True)
+        command = _text("rollback", model, to)
+        return self._carry_out(_Command(model, "rollback", command, move, order, supersede=True))
+
+    def carry_out(
+        self, model: str, verb: str, move: Move, order: Order, within: Within, *, supersede: bool = False
+    ) -> Confirmation:
+        """A rollout's own move. `within` runs in the transaction that activates the plan: what it writes
+        holds from the same moment, or not at all. `verb` "rollback" needs no gateway to load anything."""
+        return self._carry_out(_Command(model, verb, _text(verb, model), move, order, supersede, within))
 
     # --- starting and stopping ------------------------------------------------------------------------------
 
@@ -179,9 +203,8 @@ class Traffic:
 
     # --- how a command is carried out -----------------------------------------------------------------------
 
-    def _carry_out(
-        self, model: str, verb: str, command: str, move: Move, order: Order, *, supersede: bool = False
-    ) -> Confirmation:
+    def _carry_out(self, command: _Command) -> Confirmation:
+        model, order = command.model, command.order
         began = time.monotonic()
         with closing(self.database.watch()) as watcher:
             waiting = Waiting(
@@ -189,11 +212,13 @@ class Traffic:
             )
             waiting.until_anyone_lives(self._settled_at)
             with self.database.write() as connection:
-                earlier = None if order.key is None else replays.find(connection, order.key, command, model)
+                earlier = (
+                    None if order.key is None else replays.find(connection, order.key, command.text, model)
+                )
                 if isinstance(earlier, Confirmation):
                     return earlier
                 if earlier is None:
-                    plan, ready = self._propose(connection, model, verb, command, move, order, supersede)
+                    plan, ready = self._propose(connection, command)
             if earlier is not None:
                 waiting.until_decided(model, earlier.generation, self.settings.prepare_seconds)
                 with self.database.read() as connection:
@@ -201,7 +226,7 @@ class Traffic:
                 assert found is not None
                 plan = found.plan
             elif not ready:
-                self._prepare(waiting, plan, verb, order)
+                self._prepare(waiting, plan, command)
             confirmed, unconfirmed, note = waiting.until_active(
                 model, plan.generation, self.settings.confirm_seconds
             )
@@ -219,40 +244,32 @@ class Traffic:
                 replays.finish(connection, order.key, answer)
         return answer
 
-    def _propose(
-        self,
-        connection: sa.Connection,
-        model: str,
-        verb: str,
-        command: str,
-        move: Move,
-        order: Order,
-        supersede: bool,
-    ) -> tuple[Plan, bool]:
+    def _propose(self, connection: sa.Connection, command: _Command) -> tuple[Plan, bool]:
         """The next plan, proposed; and activated at once, if nothing has to be loaded for it."""
+        model, order = command.model, command.order
         require_model(connection, model)
         if order.expected is not None:
             plans.expect(connection, model, order.expected)
         now = self._clock()
         present = plans.active(connection, model)
-        after = move(connection, present)
+        after = command.move(connection, present)
         _refuse_archived(connection, after)
         plan = plans.propose(
             connection,
             after,
-            command=verb,
+            command=command.verb,
             who=order.who,
             why=order.why,
             now=now,
-            supersede=supersede,
+            supersede=command.supersede,
             abandoned_before=now - timedelta(seconds=self.settings.prepare_seconds + _ABANDONED_SECONDS),
         )
         if order.key is not None:
-            replays.begin(connection, order.key, command, plan.generation, now)
+            replays.begin(connection, order.key, command.text, plan.generation, now)
         nobody = not any(gateway.live(now) for gateway in fleet(connection, model))
-        ready = nobody or (verb == "rollback" and self._is_loaded(connection, present, plan, now))
+        ready = nobody or (command.verb == "rollback" and self._is_loaded(connection, present, plan, now))
         if ready:
-            self._activate(connection, plan, verb, order)
+            self._activate(connection, plan, command)
         return plan, ready
 
     def _is_loaded(self, connection: sa.Connection, present: Plan | None, plan: Plan, now: datetime) -> bool:
@@ -262,12 +279,12 @@ class Traffic:
         held |= {name for name, ended in fallbacks(connection, plan.model)[:1] if ended > since}
         return all(arm.version in held for arm in plan.arms)
 
-    def _prepare(self, waiting: Waiting, plan: Plan, verb: str, order: Order) -> None:
+    def _prepare(self, waiting: Waiting, plan: Plan, command: _Command) -> None:
         """Waits for the gateways and activates; whatever goes wrong before ends the proposal."""
         try:
             waiting.until_prepared(plan.model, plan.generation, self.settings.prepare_seconds)
             with self.database.write() as connection:
-                self._activate(connection, plan, verb, order)
+                self._activate(connection, plan, command)
         except BaseException as error:
             reason = str(error) if isinstance(error, FairleadError) else f"failed: {type(error).__name__}"
             # When the database is away the proposal stays behind; the next command finds it abandoned.
@@ -275,7 +292,8 @@ class Traffic:
                 plans.fail(connection, plan.model, plan.generation, reason)
             raise
 
-    def _activate(self, connection: sa.Connection, plan: Plan, verb: str, order: Order) -> None:
+    def _activate(self, connection: sa.Connection, plan: Plan, command: _Command) -> None:
+        order = command.order
         before = plans.active(connection, plan.model)
         now = self._clock()
         owner = plan.rollout if moves.is_split(plan) else None
@@ -286,7 +304,7 @@ class Traffic:
         self.registry.audit_entry(
             connection,
             who=order.who,
-            action=verb,
+            action=command.verb,
             model=plan.model,
             version=plan.stable(),
             why=order.why,
@@ -296,6 +314,7 @@ class Traffic:
                 "to": plan.weights(),
             },
         )
+        command.within(connection, plan)
 
 
 def _first(model: str, version: str) -> Plan:
@@ -306,7 +325,7 @@ def _fresh() -> str:
     return secrets.token_hex(8)
 
 
-def _command(verb: str, model: str, *arguments: object) -> str:
+def _text(verb: str, model: str, *arguments: object) -> str:
     return " ".join([verb, model, *(str(argument) for argument in arguments if argument is not None)])
 
 
