@@ -143,6 +143,12 @@ class RolloutInProgress(FairleadError):
     code = "rollout_in_progress"
 
 
+class RolloutNotFound(FairleadError):
+    """There is no such rollout."""
+
+    code = "rollout_not_found"
+
+
 class GenerationConflict(FairleadError):
     """The model's plan changed since it was read."""
 
@@ -195,6 +201,18 @@ class InvalidPlan(FairleadError):
     """Weights, arms or roles do not make a plan."""
 
     code = "invalid_plan"
+
+
+class InvalidRollout(FairleadError):
+    """What a rollout is told to do contradicts itself or cannot be measured."""
+
+    code = "invalid_rollout"
+
+
+class WrongRolloutState(FairleadError):
+    """The rollout's state does not allow that command."""
+
+    code = "wrong_rollout_state"
 
 
 class PrepareFailed(FairleadError):

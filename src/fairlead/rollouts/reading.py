@@ -1,0 +1,142 @@
+"""From what a person wrote, or the flags of a command, to the spec of a rollout.
+
+Both ways answer a spec that has been verified. Unknown keys are refused with the nearest known one, so that a
+typing error never becomes a default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from fairlead.errors import InvalidRollout
+from fairlead.rollouts.spec import WHOLE, Limits, Metric, RolloutSpec, Step, Strategy
+
+__all__ = ["preset", "read_spec", "seconds_of"]
+
+_MINUTE, _DAY = 60.0, 86_400.0
+_LADDER = (1.0, 5.0, 25.0, 50.0, 100.0)
+_UNITS = {"ms": 0.001, "s": 1.0, "m": _MINUTE, "h": 3600.0, "d": _DAY, "w": 7 * _DAY}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+_PARTS: dict[str, type[msgspec.Struct]] = {"steps": Step, "metrics": Metric}
+_DURATIONS = {"bake", "minimum", "deadline", "window"}
+
+
+def read_spec(document: object, outcomes: Collection[str] | None = None) -> RolloutSpec:
+    """The verified spec of a mapping out of YAML, TOML or JSON; durations are seconds or like `10m`."""
+    plain = _plain(document, RolloutSpec, "the rollout")
+    try:
+        spec = msgspec.convert(plain, RolloutSpec)
+    except msgspec.ValidationError as error:
+        reason, _, where = str(error).partition(" - at `$")
+        raise InvalidRollout(
+            f"{where.rstrip('`').lstrip('.') or 'The rollout'}: {reason}.",
+            remedy="See the reference of rollouts for what stands there.",
+        ) from error
+    return spec.verify(outcomes)
+
+
+def preset(
+    strategy: Strategy = "canary",
+    *,
+    weight: float | None = None,
+    steps: Sequence[float] | None = None,
+    bake: float | str | None = None,
+    metrics: Sequence[Metric] = (),
+    shadow: bool = False,
+) -> RolloutSpec:
+    """The verified spec that a strategy has by itself. Only what is given differs from it.
+
+    A canary takes 1, 5, 25, 50 and 100 percent; `weight` is where it begins instead, `steps` are all of them.
+    `shadow` lets ten minutes of copies of the requests come first, where a shadow can run. An `ab` gives
+    `weight` percent, half unless told, for as long as its goal among `metrics` needs, up to two weeks, and is
+    promoted only after a person agreed. A shadow copies `weight` percent of the requests, all unless told.
+    """
+    if steps is not None and weight is not None:
+        raise InvalidRollout("A weight and steps are given.", remedy="Give one of the two.")
+    if strategy in WHOLE and (steps or weight is not None):
+        raise InvalidRollout(
+            f"Strategy {strategy!r} moves everything at once: it takes no weight and no steps.",
+            remedy="Leave them out, or choose the strategy 'canary'.",
+        )
+    chosen: tuple[Step, ...]
+    if strategy in WHOLE:
+        chosen = ()
+    elif strategy == "shadow":
+        chosen = tuple(Step(mirror=percent) for percent in steps or (100.0 if weight is None else weight,))
+    elif strategy == "ab":
+        chosen = tuple(
+            Step(weight=percent, minimum=_DAY, units=1000, deadline=14 * _DAY, approval=True)
+            for percent in steps or (50.0 if weight is None else weight,)
+        )
+    else:
+        chosen = tuple(_canary_step(percent) for percent in _percents(weight, steps))
+        if shadow:
+            chosen = (Step(mirror=100.0), *chosen)
+    watching = 0.0 if strategy in ("direct", "shadow") else 10 * _MINUTE
+    return RolloutSpec(
+        strategy=strategy,
+        steps=chosen,
+        bake=watching if bake is None else seconds_of("bake", bake),
+        metrics=tuple(metrics),
+    ).verify()
+
+
+def seconds_of(name: str, value: object) -> float:
+    """Seconds of a number of them, or of a text such as `90s`, `10m`, `1h 30m` or `2d`."""
+    if isinstance(value, str):
+        parts = _DURATION.findall(value)
+        if not parts or _DURATION.sub("", value).strip():
+            raise InvalidRollout(
+                f"{name} is {value!r}, which is no duration.",
+                remedy="Write seconds as a number, or a text such as '90s', '10m', '1h 30m' or '2d'.",
+            )
+        return math.fsum(float(number) * _UNITS[unit] for number, unit in parts)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidRollout(f"{name} is no duration.", remedy="Write seconds, or a text such as '10m'.")
+    return float(value)
+
+
+# --- the parts ----------------------------------------------------------------------------------------------
+
+
+def _percents(weight: float | None, steps: Sequence[float] | None) -> tuple[float, ...]:
+    if steps is not None:
+        return tuple(steps)
+    if weight is None:
+        return _LADDER
+    return (weight, *(percent for percent in _LADDER if percent > weight))
+
+
+def _canary_step(percent: float) -> Step:
+    """The promotion waits for nothing: what was to be seen has been seen in the step before."""
+    return Step(weight=percent, minimum=0.0, events=0) if percent == 100 else Step(weight=percent)
+
+
+def _plain(document: object, kind: type[msgspec.Struct], where: str) -> dict[str, Any]:
+    """The document with durations in seconds; an unknown key is refused with the nearest known one."""
+    if not isinstance(document, Mapping):
+        raise InvalidRollout(f"{where.capitalize()} is no table of keys and values.")
+    known = kind.__struct_fields__
+    found: dict[str, Any] = {}
+    for key, value in document.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+            raise InvalidRollout(
+                f"Unknown key {key!r} in {where}.",
+                remedy=f"Did you mean {near[0]!r}? Known keys: {', '.join(known)}.",
+                key=str(key),
+            )
+        if key in _PARTS and isinstance(value, list | tuple):
+            value = [_plain(item, _PARTS[key], f"{key}[{index}]") for index, item in enumerate(value)]
+        elif key == "limits":
+            value = _plain(value, Limits, "limits")
+        found[key] = seconds_of(f"{key} of {where}", value) if key in _DURATIONS else value
+    if kind is Step and found.get("weight") == 100:
+        found = {"minimum": 0.0, "events": 0, **found}
+    return found
