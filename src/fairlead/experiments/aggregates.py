@@ -27,7 +27,7 @@ class _Sums(msgspec.Struct, frozen=True):
         return type(self)(*(a - b for a, b in zip(mine, theirs, strict=True)))
 
 
-class Proportion(_Sums, frozen=True):
+class Proportion(_Sums, frozen=True, tag="proportion"):
     """How many of `n` units had the event. Raises ValueError unless 0 ≤ successes ≤ n."""
 
     n: int = 0
@@ -55,7 +55,7 @@ class Proportion(_Sums, frozen=True):
         return share * (1.0 - share)
 
 
-class Mean(_Sums, frozen=True):
+class Mean(_Sums, frozen=True, tag="mean"):
     """The sum of one number per unit, and of its squares. Raises ValueError for fewer than 0 units."""
 
     n: int = 0
@@ -76,7 +76,7 @@ class Mean(_Sums, frozen=True):
         return _spread(self.n, self.total, self.squares)
 
 
-class Ratio(_Sums, frozen=True):
+class Ratio(_Sums, frozen=True, tag="ratio"):
     """Two numbers per unit whose sums are divided, such as clicks by requests where the unit is a user."""
 
     n: int = 0

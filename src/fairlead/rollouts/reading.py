@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from fairlead.errors import InvalidRollout
-from fairlead.rollouts.spec import WHOLE, Limits, Metric, RolloutSpec, Step, Strategy
+from fairlead.rollouts.spec import WATCHED, WHOLE, Limits, Metric, RolloutSpec, Step, Strategy
 
 __all__ = ["preset", "read_spec", "seconds_of"]
 
@@ -139,4 +139,8 @@ def _plain(document: object, kind: type[msgspec.Struct], where: str) -> dict[str
         found[key] = seconds_of(f"{key} of {where}", value) if key in _DURATIONS else value
     if kind is Step and found.get("weight") == 100:
         found = {"minimum": 0.0, "events": 0, **found}
+    if kind is Metric:
+        # What is not said of a metric that is always there stays as it always is.
+        always = [metric for metric in WATCHED if metric.name == found.get("name")]
+        found = {**(msgspec.to_builtins(always[0]) if always else {}), **found}
     return found

@@ -14,7 +14,7 @@ import msgspec
 
 from fairlead.errors import InvalidRollout
 
-__all__ = ["BUILT_IN", "WHOLE", "Limits", "Metric", "RolloutSpec", "Step", "Strategy"]
+__all__ = ["BUILT_IN", "WATCHED", "WHOLE", "Limits", "Metric", "RolloutSpec", "Step", "Strategy"]
 
 Strategy = Literal["canary", "shadow", "blue-green", "ab", "direct"]
 Inconclusive = Literal["pause", "rollback", "advance"]
@@ -73,11 +73,12 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     window: float = 0.0
 
 
-_WATCHED = (
+WATCHED = (
     Metric(name="error_rate", margin=0.005),
     Metric(name="p99", margin=0.2, margin_is="relative"),
     Metric(name="rejections", kind="signal", margin=0.005),
 )
+"""The metrics that are always compared, as they are unless told otherwise."""
 
 
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,7 +99,7 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def watched(self) -> tuple[Metric, ...]:
         """Every metric, the ones that are always there first."""
         named = {metric.name: metric for metric in self.metrics}
-        own = tuple(named.pop(metric.name, metric) for metric in _WATCHED)
+        own = tuple(named.pop(metric.name, metric) for metric in WATCHED)
         return own + tuple(named.values())
 
     @property
@@ -153,6 +154,12 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise InvalidRollout(
                     f"Step {number} mirrors after a step that answered.",
                     remedy="Put shadow steps first.",
+                    step=number,
+                )
+            if step == before:
+                raise InvalidRollout(
+                    f"Step {number} repeats the one before.",
+                    remedy="Give one of them more time.",
                     step=number,
                 )
             if step.weight < before.weight or (step.mirror and step.mirror < before.mirror):

@@ -1,0 +1,114 @@
+"""What was seen of candidate and control since a step began: all that a decision rests on, as data.
+
+Samples are differences of two readings of the gateways' counters. An observation is stored as JSON beside the
+decision, and decides the same again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+
+from fairlead.experiments.aggregates import Mean, Proportion, Ratio
+from fairlead.telemetry.counters import ArmCounters
+from fairlead.telemetry.latency import BUCKETS
+
+__all__ = ["COUNTERS", "UNITS", "ArmSample", "Observation", "Outcome", "reading"]
+
+COUNTERS, UNITS = "counters", "units"
+"""Sources other than a metric's own name under which `Observation.errors` says what could not be measured."""
+
+_STOOD_IN = ("stale_cache", "fallback_version", "contract_default")
+
+
+class ArmSample(msgspec.Struct, frozen=True, kw_only=True):
+    """What an arm was asked. A `reading` counts from ever; what lies between two is `later.since(earlier)`.
+
+    `requests` were assigned to the arm and answered, also when another version stood in. `failures` are those
+    that its own version could not answer, whoever then did; `rejected` are those whose features broke the
+    contract. `latency` counts answers by bucket (`telemetry.latency.BOUNDS`).
+    """
+
+    requests: int = 0
+    failures: int = 0
+    rejected: int = 0
+    latency: tuple[int, ...] = (0,) * BUCKETS
+
+    @property
+    def errors(self) -> Proportion:
+        """Failures among the requests that the version was to answer: a rejection is the caller's fault."""
+        asked = max(0, self.requests - self.rejected)
+        return Proportion(asked, min(self.failures, asked))
+
+    @property
+    def rejections(self) -> Proportion:
+        """Rejections among all requests."""
+        return Proportion(self.requests, min(self.rejected, self.requests))
+
+    def since(self, earlier: ArmSample) -> ArmSample:
+        """What came after an earlier reading. Counters never run backwards: ValueError if these did."""
+        found = ArmSample(
+            requests=self.requests - earlier.requests,
+            failures=self.failures - earlier.failures,
+            rejected=self.rejected - earlier.rejected,
+            latency=tuple(a - b for a, b in zip(self.latency, earlier.latency, strict=True)),
+        )
+        if min(found.requests, found.failures, found.rejected, *found.latency) < 0:
+            raise ValueError("the later reading of the counters is smaller than the earlier one")
+        return found
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the two arms' predictions by one metric, as sums over units of the same kind: shares of
+    units, means per unit, or ratios."""
+
+    control: Proportion | Mean | Ratio
+    canary: Proportion | Mean | Ratio
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen at `at` of the time since `since`, when all gateways first served `generation`.
+
+    `canary` is the candidate's arm, of whatever role. `control` is the stable version's arm that it is
+    compared with: the control, for a shadow the stable arm. In the bake there is none; there it is the stable
+    version's last sample, if there is one, and only tells what limits it kept itself.
+
+    `units` counts the different units seen per arm, `expected` is the share that each arm should have of
+    them. `outcomes` are by metric. `errors` says, by metric or source, what could not be measured and why.
+    `confirmed` is whether every live gateway serves the generation.
+    """
+
+    at: datetime
+    since: datetime
+    generation: int | None
+    canary: ArmSample
+    control: ArmSample | None = None
+    units: dict[str, int] = {}
+    expected: dict[str, float] = {}
+    outcomes: dict[str, Outcome] = {}
+    errors: dict[str, str] = {}
+    confirmed: bool = True
+
+    @property
+    def seconds(self) -> float:
+        """How long the step has been watched."""
+        return (self.at - self.since).total_seconds()
+
+
+def reading(counters: Iterable[ArmCounters], model: str, arm: str, version: str) -> ArmSample:
+    """What the counters say of that version in that arm, in every role; of an arm that they lack, nothing."""
+    requests = failures = rejected = 0
+    latency = [0] * BUCKETS
+    for row in counters:
+        if (row.key.model, row.key.arm, row.key.version) != (model, arm, version):
+            continue
+        cells = row.cells
+        # What another version answered is counted as its answer there; here it is a request all the same.
+        requests += row.answered + cells["fallback_version"]
+        # Not `faults`: tables do not count a breaker's refusals there, and rows of callers that left do.
+        failures += cells["failed"] + sum(cells[name] for name in _STOOD_IN)
+        rejected += cells["rejected"]
+        latency = [a + b for a, b in zip(latency, row.latency, strict=True)]
+    return ArmSample(requests=requests, failures=failures, rejected=rejected, latency=tuple(latency))
