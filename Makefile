@@ -7,7 +7,7 @@ UV      = $(shell command -v uv 2>/dev/null || echo $(VENV)/uv/bin/uv)
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench bench-peers drills docs lock clean
+.PHONY: help setup demo test check format bench bench-peers simulate drills docs lock clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ bench: setup ## speed and memory, as medians and ratios; needs wrk
 
 bench-peers: setup ## Fairlead beside other model servers (2.3 GB of packages); ARGS=--quick tries them; needs wrk
 	UV="$(UV)" $(BIN)/python -m bench.peers $(ARGS)
+
+simulate: setup ## what the verdicts of experiments are worth: false alarms, power, days
+	$(BIN)/python bench/simulate.py $(ARGS)
 
 drills: setup ## break a running Fairlead on purpose, at length
 	FAIRLEAD_TEST_DRILLS=long $(BIN)/python -m pytest -m drill -n 0 $(ARGS)

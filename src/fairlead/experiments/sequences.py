@@ -6,9 +6,10 @@ With d an estimate, se its standard error, z = d / se and k the variance of the 
     half(k) = se sqrt((1 + k) / k (ln(1 + k) + 2 ln(1 / alpha)))
 
 k = n rho² is the asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas, arXiv
-2103.06476, equations 9 and 155), narrowest at the number of units where one plans to decide; k = tau² / se² is the
-mSPRT (Johari, Koomen, Pekelis, Walsh, KDD 2017). Asymptotic: believe them from some 100 units and 10 events per
-arm, and see `exact.py` below that. Units must be independent: one per user, not one per request of a user.
+2103.06476, equations 9 and 155), narrowest at the number of units where one plans to decide; k = tau² / se²
+is the mSPRT (Johari, Koomen, Pekelis, Walsh, KDD 2017). Asymptotic: believe them from some 100 units and 10
+events per arm, and see `exact.py` below that. Units must be independent: one per user, not one per request of
+a user.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = [
     "log_e",
     "mixture",
     "relative_lift",
+    "verify_alpha",
 ]
 
 Arm = Proportion | Mean | Ratio
@@ -118,8 +120,7 @@ def interval(
 
     A standard error of 0 is no knowledge but a lack of spread to learn it from: the bounds are infinite.
     """
-    if not 0.0 < alpha < 0.5:
-        raise ValueError(f"alpha is {alpha:g}: must be above 0 and below 0.5")
+    verify_alpha(alpha)
     if not (se > 0.0 and k > 0.0 and math.isfinite(se) and math.isfinite(estimate)):
         return Interval(0.0, -math.inf, math.inf, math.inf, n)
     if side == "both":
@@ -134,8 +135,7 @@ def interval(
 
 def mixture(n: int, *, alpha: float = 0.05, planned: int = 5000, side: Side = "both") -> float:
     """k at `n` units for the interval that is narrowest at `planned`: n rho²."""
-    if not 0.0 < alpha < 0.5:
-        raise ValueError(f"alpha is {alpha:g}: must be above 0 and below 0.5")
+    verify_alpha(alpha)
     if planned < 1:
         raise ValueError(f"planned is {planned} units: must be 1 or more")
     a = alpha if side == "both" else 2.0 * alpha
@@ -146,6 +146,12 @@ def mixture(n: int, *, alpha: float = 0.05, planned: int = 5000, side: Side = "b
 def log_e(z: float, k: float) -> float:
     """Logarithm of the evidence against "no difference" in an estimate of z standard errors."""
     return 0.5 * (k * z * z / (1.0 + k) - math.log1p(k))
+
+
+def verify_alpha(alpha: float) -> None:
+    """Raises ValueError unless alpha, the chance of a false alarm, is above 0 and below 0.5."""
+    if not 0.0 < alpha < 0.5:
+        raise ValueError(f"alpha is {alpha:g}: must be above 0 and below 0.5")
 
 
 def _at(estimate: float, se: float, n: int, alpha: float, planned: int, side: Side) -> Interval:
