@@ -25,6 +25,7 @@ def run_control(settings: Settings) -> None:
 
     Raises `PortInUse` when another program listens there, `StoreUnavailable` without a database.
     """
+    import os
     import shutil
     import signal
     import socket
@@ -37,6 +38,7 @@ def run_control(settings: Settings) -> None:
     from fairlead.errors import PortInUse
     from fairlead.predictions.ask import IngestClient
     from fairlead.registry.registry import Registry
+    from fairlead.rollouts.controller import Controller
     from fairlead.rollouts.traffic import Traffic
     from fairlead.serving.folder import DataFolder
     from fairlead.stores.blobs import Blobs
@@ -65,6 +67,8 @@ def run_control(settings: Settings) -> None:
         database.migrate()
         traffic.recover()
         ingest = IngestClient(folder.ingest_socket, timeout=settings.query_seconds + 5)
+        name = f"control-{socket.gethostname()}-{os.getpid()}"
+        controller = Controller(database, traffic, folder.counters, name=name)
         app = create_app(settings, database, registry, traffic, ingest, folder)
 
         class Server(uvicorn.Server):
@@ -85,5 +89,9 @@ def run_control(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, server.handle_exit)
         logger.info("control answers on %s:%d", *listener.getsockname()[:2])
-        server.run(sockets=[listener])
+        controller.start()
+        try:
+            server.run(sockets=[listener])
+        finally:
+            controller.stop()
     database.close()

@@ -17,6 +17,7 @@ from fairlead.admin.blobs import blob_routes
 from fairlead.admin.models import model_routes
 from fairlead.admin.predictions import prediction_routes
 from fairlead.admin.problems import Edge, refuse_as_problems
+from fairlead.admin.rollouts import rollout_routes
 from fairlead.admin.sampler import Sampler
 from fairlead.admin.status import health_routes, status_routes
 from fairlead.admin.traffic import traffic_routes
@@ -24,6 +25,7 @@ from fairlead.admin.versions import version_routes
 from fairlead.admin.wire import Json, describe
 from fairlead.predictions.ask import IngestClient
 from fairlead.registry.registry import Registry
+from fairlead.rollouts.commands import Rollouts
 from fairlead.rollouts.traffic import Traffic
 from fairlead.serving.folder import DataFolder
 from fairlead.settings import Settings
@@ -36,6 +38,10 @@ _TAGS = [
     {"name": "models", "description": "Models, aliases, stages, settings, contracts, audit."},
     {"name": "versions", "description": "Versions and their files."},
     {"name": "traffic", "description": "Who gets what, and the commands that change it."},
+    {
+        "name": "rollouts",
+        "description": "Versions widened, held or rolled back by what is seen of them.",
+    },
     {"name": "predictions", "description": "The prediction log and what became of predictions."},
     {"name": "status", "description": "What goes on now."},
 ]
@@ -74,6 +80,7 @@ def create_app(
     routes.include_router(version_routes(registry, traffic, settings, folder.run))
     routes.include_router(blob_routes(registry.blobs, folder.run))
     routes.include_router(traffic_routes(traffic))
+    routes.include_router(rollout_routes(Rollouts(database)))
     routes.include_router(prediction_routes(ingest, registry))
     routes.include_router(status_routes(database, sampler, ingest))
     routes.include_router(health_routes(database))

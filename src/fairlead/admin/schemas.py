@@ -147,6 +147,69 @@ class Rollback(_Body, frozen=True, kw_only=True):
     why: Why = ""
 
 
+class RolloutStart(_Body, frozen=True, kw_only=True):
+    """A version to roll out by steps, watched: by a strategy and what differs from its preset, or by a whole
+    `plan`. `steps` are percent; `bake` is seconds, or a text such as `10m`."""
+
+    version: _Reference
+    strategy: Literal["canary", "shadow", "blue-green", "ab", "direct"] = "canary"
+    weight: float | None = None
+    steps: list[float] | None = None
+    bake: float | str | None = None
+    plan: dict[str, Any] | None = None
+    supersede: bool = False
+    why: Why = ""
+
+
+class RolloutCommand(_Body, frozen=True, kw_only=True):
+    """Why a rollout is commanded so."""
+
+    why: Why = ""
+
+
+class StepView(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of a rollout: percent of the units, or of the requests that are copied."""
+
+    weight: float
+    mirror: float
+
+
+class RolloutEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One transition, and what it rests on: the observation and the judgement, where one was made."""
+
+    revision: int
+    at: datetime
+    from_state: str
+    to_state: str
+    step: int
+    generation: int | None
+    who: str
+    reason: str
+    evidence: dict[str, Any]
+
+
+class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
+    """How a rollout stands. `step` counts from 0 in `steps`; `journal` is empty in lists."""
+
+    id: str
+    model: str
+    stable: str | None
+    candidate: str
+    state: str
+    strategy: str
+    step: int
+    steps: list[StepView]
+    paused_because: str | None
+    generation: int | None
+    started_at: datetime
+    entered_at: datetime
+    updated_at: datetime
+    who: str
+    why: str
+    spec: dict[str, Any]
+    journal: list[RolloutEvent]
+
+
 class ArmView(msgspec.Struct, frozen=True, kw_only=True):
     """One arm of a plan and its share of the units, from 0 to 1."""
 

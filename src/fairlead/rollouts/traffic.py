@@ -24,7 +24,7 @@ from fairlead.errors import FairleadError, InvalidPlan, StoreUnavailable
 from fairlead.registry import aliases
 from fairlead.registry.lookup import require_model
 from fairlead.registry.registry import Registry
-from fairlead.rollouts import moves, replays
+from fairlead.rollouts import ledger, moves, replays
 from fairlead.rollouts.confirmation import Confirmation, Waiting
 from fairlead.rollouts.fleet import fleet
 from fairlead.routing import plans
@@ -58,10 +58,6 @@ Move = Callable[[sa.Connection, Plan | None], Plan]
 Within = Callable[[sa.Connection, Plan], None]
 
 
-def _nothing(connection: sa.Connection, plan: Plan) -> None:
-    """What most commands write beside their plan."""
-
-
 class _Command(NamedTuple):
     """A command on its way; `text` is what its idempotency key belongs to."""
 
@@ -71,7 +67,7 @@ class _Command(NamedTuple):
     move: Move
     order: Order
     supersede: bool = False
-    within: Within = _nothing
+    within: Within | None = None
 
 
 class Traffic:
@@ -181,6 +177,18 @@ class Traffic:
         holds from the same moment, or not at all. `verb` "rollback" needs no gateway to load anything."""
         return self._carry_out(_Command(model, verb, _text(verb, model), move, order, supersede, within))
 
+    def hindrance(
+        self, connection: sa.Connection, model: str, candidate: str, stable: str | None
+    ) -> str | None:
+        """Why a rollout of that candidate from that stable version cannot begin; None when it can."""
+        present = plans.active(connection, model)
+        serves = present.stable() if present else None
+        if serves != stable:
+            return f"{serves!r} is in production now, and no longer {stable!r}."
+        if candidate in _archived(connection, model):
+            return f"Version {candidate!r} is archived."
+        return None
+
     # --- starting and stopping ------------------------------------------------------------------------------
 
     def recover(self) -> list[tuple[str, int]]:
@@ -252,6 +260,8 @@ class Traffic:
             plans.expect(connection, model, order.expected)
         now = self._clock()
         present = plans.active(connection, model)
+        if command.within is None and command.verb != "rollback" and not command.supersede:
+            ledger.refuse_beside(connection, model)
         after = command.move(connection, present)
         _refuse_archived(connection, after)
         plan = plans.propose(
@@ -314,7 +324,10 @@ class Traffic:
                 "to": plan.weights(),
             },
         )
-        command.within(connection, plan)
+        if command.within is not None:
+            command.within(connection, plan)
+        else:
+            ledger.end_by_hand(connection, plan, command.verb, who=order.who, now=now)
 
 
 def _first(model: str, version: str) -> Plan:

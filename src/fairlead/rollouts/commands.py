@@ -1,0 +1,127 @@
+"""What people say about rollouts: start one, and pause, resume, approve, promote, widen or abort it.
+
+A command changes where a rollout stands, in one transaction; the controller then makes the traffic so.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+
+from fairlead.errors import InvalidRollout, RolloutNotFound
+from fairlead.registry import aliases
+from fairlead.registry.lookup import require_model
+from fairlead.rollouts import ledger, states
+from fairlead.rollouts.ledger import Entry
+from fairlead.rollouts.spec import RolloutSpec
+from fairlead.rollouts.states import Command, Rollout
+from fairlead.rollouts.traffic import Order
+from fairlead.routing import plans
+from fairlead.stores.database import Database
+
+__all__ = ["Rollouts"]
+
+
+class Rollouts:
+    """Rollouts by command. Safe for threads."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.database = database
+        self._clock = clock
+
+    def start(
+        self, model: str, version: str, spec: RolloutSpec, order: Order, *, supersede: bool = False
+    ) -> Entry:
+        """A new rollout of that version, by its name or an alias.
+
+        Raises `ModelNotFound`, `VersionNotFound`; `InvalidRollout` when the version cannot be compared with
+        anything or is in production already; `RolloutInProgress` while another is under way, unless
+        `supersede`, which ends that one where it stands.
+        """
+        with self.database.write() as connection:
+            require_model(connection, model)
+            candidate = aliases.resolve(connection, model, version)
+            if order.expected is not None:
+                plans.expect(connection, model, order.expected)
+            present = plans.active(connection, model)
+            stable = present.stable() if present else None
+            if stable is None and spec.steps:
+                raise InvalidRollout(
+                    f"{model!r} has no version in production that {candidate!r} could be compared with.",
+                    remedy="Deploy it directly: strategy 'direct'.",
+                )
+            if candidate == stable:
+                raise InvalidRollout(
+                    f"Version {candidate!r} of {model!r} is in production already.",
+                    remedy="Deploy another version.",
+                )
+            now = self._clock()
+            other = ledger.active(connection, model)
+            if other is not None and supersede:
+                after = states.supersede(other.rollout, now)
+                ledger.move(
+                    connection, other, after, who=order.who, reason=f"Superseded by {candidate}.", now=now
+                )
+            rollout = Rollout(
+                id=secrets.token_hex(6),
+                model=model,
+                stable=stable,
+                candidate=candidate,
+                spec=spec,
+                started_at=now,
+                entered_at=now,
+            )
+            return ledger.begin(connection, rollout, now=now, who=order.who, why=order.why)
+
+    def command(self, model: str, name: Command, order: Order, rollout: str | None = None) -> Entry:
+        """The rollout after that command: the one named, or else the one under way.
+
+        Raises `RolloutNotFound`, and `WrongRolloutState` where its state does not allow the command.
+        """
+        with self.database.write() as connection:
+            require_model(connection, model)
+            entry = ledger.active(connection, model) if rollout is None else ledger.get(connection, rollout)
+            if entry is None or entry.rollout.model != model:
+                raise RolloutNotFound(
+                    f"No rollout of {model!r} is under way.", remedy=f"Start one: fairlead deploy {model} …"
+                )
+            now = self._clock()
+            after = states.command(entry.rollout, name, now)
+            if after != entry.rollout:
+                reason = order.why or f"{order.who} gave the command {name!r}."
+                ledger.move(connection, entry, after, who=order.who, reason=reason, now=now)
+            return ledger.get(connection, after.id)
+
+    def until_settled(self, identifier: str, seconds: float) -> Entry:
+        """The rollout once its traffic is what its state asks for, or as it is after so many seconds."""
+        deadline = time.monotonic() + seconds
+        with closing(self.database.watch()) as watcher:
+            while True:
+                with self.database.read() as connection:
+                    entry = ledger.get(connection, identifier)
+                state = entry.rollout
+                moving = state.phase in ("pending", "preflight", "aborting") or (
+                    state.generation is None and not state.over
+                )
+                left = deadline - time.monotonic()
+                if not moving or state.state == "paused" or left <= 0:
+                    return entry
+                watcher.wait(min(0.25, left))
+
+    def of_model(self, model: str, limit: int = 100) -> list[Entry]:
+        """The model's rollouts, newest first; raises `ModelNotFound`."""
+        with self.database.read() as connection:
+            require_model(connection, model)
+            return ledger.of_model(connection, model, limit)
+
+    def get(self, model: str, identifier: str) -> tuple[Entry, list[ledger.Event]]:
+        """A rollout and its journal; raises `RolloutNotFound`."""
+        with self.database.read() as connection:
+            require_model(connection, model)
+            entry = ledger.get(connection, identifier)
+            if entry.rollout.model != model:
+                raise RolloutNotFound(f"Rollout {identifier!r} is not of {model!r}.")
+            return entry, ledger.events(connection, identifier)

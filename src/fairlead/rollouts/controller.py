@@ -1,0 +1,254 @@
+"""The controller: brings every rollout from where it stands to where it should be, one look after the other.
+
+A rollout's state says what traffic it wants; one whose `generation` is None has not got it yet, whoever
+stopped meanwhile. Each look takes the rollout's lease, makes the traffic so, or watches the candidate and
+does what the policy decides. Every transition is written together with its evidence, and with the plan where
+it made one. Several controllers may run: one attends to a rollout at a time, and what is written on an older
+revision is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from fairlead.errors import FairleadError, GenerationConflict, StoreUnavailable
+from fairlead.rollouts import ledger, moves, states
+from fairlead.rollouts.judge import judge
+from fairlead.rollouts.ledger import Entry
+from fairlead.rollouts.observing import Observer, evidence_of
+from fairlead.rollouts.policy import apply, decide
+from fairlead.rollouts.states import Rollout
+from fairlead.rollouts.traffic import Order, Traffic
+from fairlead.routing.plan import Plan
+from fairlead.stores.database import Database
+
+__all__ = ["Controller"]
+
+logger = logging.getLogger(__name__)
+
+_LEASE = timedelta(seconds=10)
+_RENEW_SECONDS = 3.0
+_AT_ONCE = 8
+"""Rollouts that are attended to at the same time: one may wait for gateways that load."""
+
+
+class Controller:
+    """Attends to the rollouts of a database, between `start` and `stop`, about every `seconds`.
+
+    `name` tells controllers apart. `counters` is the folder of the gateways' counters.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        traffic: Traffic,
+        counters: Path,
+        *,
+        name: str,
+        seconds: float = 0.5,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._traffic = traffic
+        self._observer = Observer(counters)
+        self._name = name
+        self._seconds = seconds
+        self._clock = clock
+        self._stopping = threading.Event()
+        self._attending: set[str] = set()
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rollout")
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Begins to attend."""
+        for run in (self._run, self._renew):
+            thread = threading.Thread(target=run, name=f"rollouts-{run.__name__}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """Ends attending; what is under way ends as the traffic's commands do."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(5.0)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def look(self) -> None:
+        """Attends once to every rollout that nobody else attends to, one after the other."""
+        for identifier in self._due():
+            self._attend(identifier)
+
+    # --- the loop -------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._seconds):
+            try:
+                for identifier in self._due():
+                    if identifier not in self._attending:
+                        self._attending.add(identifier)
+                        self._pool.submit(self._attend_safely, identifier)
+            except StoreUnavailable as error:
+                logger.warning("rollouts wait: %s", error)
+            except Exception:
+                logger.exception("a look at the rollouts failed")
+
+    def _renew(self) -> None:
+        """Keeps the leases of what takes long, such as waiting for gateways."""
+        while not self._stopping.wait(_RENEW_SECONDS):
+            with contextlib.suppress(StoreUnavailable), self._database.write() as connection:
+                for identifier in list(self._attending):
+                    now = self._clock()
+                    ledger.hold(connection, identifier, self._name, now=now, until=now + _LEASE)
+
+    def _due(self) -> list[str]:
+        with self._database.read() as connection:
+            return ledger.due(connection, self._name, self._clock())
+
+    def _attend_safely(self, identifier: str) -> None:
+        try:
+            self._attend(identifier)
+        except (StoreUnavailable, GenerationConflict) as error:
+            logger.info("rollout %s is looked at again: %s", identifier, error)
+        except Exception:
+            logger.exception("rollout %s could not be attended to", identifier)
+        finally:
+            self._attending.discard(identifier)
+
+    # --- one rollout ----------------------------------------------------------------------------------------
+
+    def _attend(self, identifier: str) -> None:
+        """Takes the rollout as far as it goes at this moment."""
+        while not self._stopping.is_set():
+            now = self._clock()
+            with self._database.write() as connection:
+                entry = ledger.hold(connection, identifier, self._name, now=now, until=now + _LEASE)
+            if entry is None or not self._step(entry, now):
+                return
+
+    def _step(self, entry: Entry, now: datetime) -> bool:
+        """One transition, if there is one to make; whether there may be another at once."""
+        rollout = entry.rollout
+        if rollout.state == "pending":
+            self._write(entry, states.begin(rollout, now), "It begins.")
+        elif rollout.state == "preflight":
+            self._preflight(entry, now)
+        elif rollout.state == "aborting" or (
+            rollout.generation is None and rollout.phase in ("shadow", "canary", "promoting")
+        ):
+            return self._make_it_so(entry)
+        elif rollout.state == "promoting":
+            self._write(entry, states.bake(rollout, now), "The candidate has everything.", rebase=True)
+        else:
+            return self._watch(entry, now)
+        return True
+
+    def _preflight(self, entry: Entry, now: datetime) -> None:
+        rollout = entry.rollout
+        with self._database.read() as connection:
+            problem = self._traffic.hindrance(connection, rollout.model, rollout.candidate, rollout.stable)
+        if problem is None:
+            self._write(entry, states.enter(rollout, now), "The candidate may be served.")
+        else:
+            self._write(entry, states.abort(rollout, now), problem)
+
+    def _make_it_so(self, entry: Entry) -> bool:
+        """Moves the traffic to what the state asks for; whether that came about."""
+        rollout = entry.rollout
+
+        def within(connection: sa.Connection, plan: Plan) -> None:
+            now = self._clock()
+            if rollout.state == "aborting":
+                after = states.rolled_back(rollout, plan.generation, now)
+            else:
+                after = states.moved(rollout, plan.generation, now)
+            ledger.move(
+                connection, entry, after, who=self._name, reason=f"Its traffic is {_shown(plan)}.", now=now,
+                baseline=self._observer.baseline(rollout),
+            )  # fmt: skip
+
+        order = Order(who=f"rollout {rollout.id}", why=f"{rollout.state}, step {rollout.step + 1}")
+        verb = "rollback" if rollout.state == "aborting" else "rollout"
+        try:
+            self._traffic.carry_out(
+                rollout.model, verb, lambda _, present: _wanted(rollout, present), order, within,
+                supersede=True,
+            )  # fmt: skip
+        except _NothingMoved:
+            self._write(entry, states.rolled_back(rollout, None, self._clock()), "No traffic had moved.")
+        except (StoreUnavailable, GenerationConflict):
+            raise
+        except FairleadError as error:
+            if rollout.state == "aborting":
+                logger.error("rollout %s cannot be rolled back yet: %s", rollout.id, error)
+                return False
+            self._write(entry, states.abort(rollout, self._clock()), str(error))
+        return True
+
+    def _watch(self, entry: Entry, now: datetime) -> bool:
+        rollout = entry.rollout
+        with self._database.read() as connection:
+            observation = self._observer.observe(connection, entry, now)
+        judgement = judge(rollout.spec, rollout.present_step, observation)
+        decision = decide(rollout, judgement, observation, now)
+        after = apply(rollout, decision, now)
+        if (after.state, after.step) != (rollout.state, rollout.step):
+            self._write(entry, after, decision.reason, evidence_of(observation, judgement))
+            return True
+        if after != rollout:
+            with self._database.write() as connection:
+                ledger.note(connection, entry, after)
+        return False
+
+    def _write(
+        self,
+        entry: Entry,
+        after: Rollout,
+        reason: str,
+        evidence: dict[str, Any] | None = None,
+        *,
+        rebase: bool = False,
+    ) -> None:
+        baseline = self._observer.baseline(after) if rebase else None
+        with self._database.write() as connection:
+            ledger.move(
+                connection, entry, after, who=self._name, reason=reason, now=self._clock(), evidence=evidence,
+                baseline=baseline,
+            )  # fmt: skip
+        logger.info("rollout %s of %s: %s, %s", after.id, after.model, after.state, reason)
+
+
+class _NothingMoved(FairleadError):
+    """A rollout that is aborted has not touched the traffic."""
+
+    code = "nothing_moved"
+
+
+def _wanted(rollout: Rollout, present: Plan | None) -> Plan:
+    """The plan that the rollout's state asks for."""
+    if present is None:
+        return moves.start(rollout.model, rollout.candidate, salt=rollout.id, rollout=rollout.id)
+    if rollout.state == "aborting":
+        candidates = {arm.version for arm in present.arms}
+        if rollout.stable is None or rollout.candidate not in candidates:
+            raise _NothingMoved("No traffic had moved.")
+        return moves.direct(present, rollout.stable)
+    if rollout.phase == "promoting":
+        return moves.direct(present, rollout.candidate)
+    step = rollout.present_step
+    assert step is not None
+    if rollout.phase == "shadow":
+        return moves.shadow(present, rollout.candidate, step.mirror, rollout.id, supersede=True)
+    return moves.deploy(present, rollout.candidate, step.weight, rollout.id, supersede=True)
+
+
+def _shown(plan: Plan) -> str:
+    return ", ".join(f"{version} {weight:g} %" for version, weight in plan.weights().items())

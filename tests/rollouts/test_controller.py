@@ -1,0 +1,278 @@
+"""Rollouts on real databases: widened while the candidate does well, rolled back when it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead.errors import InvalidRollout, RolloutInProgress, RolloutNotFound, VersionNotFound
+from fairlead.registry.registry import Registry
+from fairlead.rollouts import ledger
+from fairlead.rollouts.commands import Rollouts
+from fairlead.rollouts.controller import Controller
+from fairlead.rollouts.ledger import Entry
+from fairlead.rollouts.reading import preset, read_spec
+from fairlead.rollouts.spec import RolloutSpec
+from fairlead.rollouts.traffic import Order, Traffic
+from fairlead.routing import plans
+from fairlead.settings import Settings
+from fairlead.stores.blobs import Blobs
+from fairlead.stores.database import Database
+from fairlead.telemetry.counters import ArmKey, CounterBlock
+from tests.rollouts.fakes import FakeFleet
+from tests.rollouts.shop import register
+
+ANN = Order(who="ann")
+QUICK = Settings(prepare_seconds=20.0, confirm_seconds=5.0)
+STEPS = read_spec(
+    {
+        "steps": [
+            {"weight": 5, "minimum": "1m", "events": 300},
+            {"weight": 50, "minimum": "1m", "events": 300},
+            {"weight": 100},
+        ],
+        "bake": "2m",
+    }
+)
+
+
+class Shop:
+    """A model in production, its gateways and their counters, a clock to be put forward, and controllers."""
+
+    def __init__(self, database: Database, blobs: Blobs, folder: Path) -> None:
+        self.database = database
+        self.now = datetime(2026, 11, 27, 12, tzinfo=UTC)
+        self.registry = Registry(database, blobs)
+        register(self.registry, blobs, "v1", "v2", "v3")
+        self.counters = folder / "counters"
+        self.block = CounterBlock(self.counters / "g0")
+        self.rollouts = Rollouts(database, self.clock)
+        self.first = self.controller("first")
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def traffic(self) -> Traffic:
+        # Gateways live by the true clock.
+        return Traffic(self.database, self.registry, QUICK)
+
+    def controller(self, name: str) -> Controller:
+        return Controller(self.database, self.traffic(), self.counters, name=name, clock=self.clock)
+
+    def start(self, version: str = "v2", spec: RolloutSpec = STEPS, **more: Any) -> Entry:
+        entry = self.rollouts.start("shop", version, spec, ANN, **more)
+        self.first.look()
+        return self.entry(entry.rollout.id)
+
+    def entry(self, identifier: str) -> Entry:
+        with self.database.read() as connection:
+            return ledger.get(connection, identifier)
+
+    def weights(self) -> dict[str, float]:
+        with self.database.read() as connection:
+            plan = plans.active(connection, "shop")
+        assert plan is not None
+        return plan.weights()
+
+    def serve(self, requests: int, *, canary_errors: int = 0, seconds: float = 90.0) -> None:
+        """Lets each arm of the plan answer so many requests, and time pass."""
+        with self.database.read() as connection:
+            plan = plans.active(connection, "shop")
+        assert plan is not None
+        for arm in plan.arms:
+            row = self.block.row(ArmKey("shop", arm.version, arm.name, arm.role))
+            failed = canary_errors if arm.version != "v1" else 0
+            row.answered("ok", 0.001, requests - failed)
+            if failed:
+                row.answered("failed", 0.001, failed)
+        self.now += timedelta(seconds=seconds)
+
+    def journal(self, identifier: str) -> list[str]:
+        with self.database.read() as connection:
+            return [event.to_state for event in ledger.events(connection, identifier)]
+
+
+@pytest.fixture
+def shop(database: Database, blobs: Blobs, tmp_path: Path) -> Iterator[Shop]:
+    made = Shop(database, blobs, tmp_path)
+    with FakeFleet(database, "g0", "g1").running():
+        made.traffic().deploy("shop", "v1", ANN, strategy="direct")
+        yield made
+
+
+def test_a_candidate_that_does_well_gets_everything_step_by_step(shop: Shop) -> None:
+    rollout = shop.start().rollout
+    assert (rollout.state, rollout.step) == ("canary", 0)
+    assert shop.weights() == {"v1": 95.0, "v2": 5.0}
+    shop.first.look()
+    assert shop.weights() == {"v1": 95.0, "v2": 5.0}, "nobody has asked anything yet"
+    shop.serve(4_000)
+    shop.first.look()
+    assert shop.weights() == {"v1": 50.0, "v2": 50.0}
+    shop.serve(4_000)
+    shop.first.look()
+    assert shop.weights() == {"v2": 100.0}
+    assert shop.entry(rollout.id).rollout.state == "baking"
+    shop.serve(1_000, seconds=130)
+    shop.first.look()
+    assert shop.entry(rollout.id).rollout.state == "succeeded"
+    assert shop.journal(rollout.id) == [
+        "preflight", "canary", "canary", "canary", "canary", "promoting", "promoting", "baking", "succeeded"
+    ]  # fmt: skip
+
+
+def test_a_candidate_that_fails_is_rolled_back_and_its_journal_says_why(shop: Shop) -> None:
+    rollout = shop.start().rollout
+    shop.serve(400, canary_errors=40, seconds=5)
+    shop.first.look()
+    assert shop.entry(rollout.id).rollout.state == "rolled_back"
+    assert shop.weights() == {"v1": 100.0}
+    with shop.database.read() as connection:
+        aborting, back = ledger.events(connection, rollout.id)[-2:]
+    assert "error_rate is 10 % for the candidate" in aborting.reason
+    assert aborting.evidence["observation"]["canary"]["failures"] == 40
+    assert back.generation == 3
+    shop.first.look()
+    assert shop.weights() == {"v1": 100.0}
+
+
+def test_what_was_counted_before_a_step_says_nothing_of_it(shop: Shop) -> None:
+    shop.block.row(ArmKey("shop", "v2", "canary", "canary")).answered("failed", 0.001, 5_000)
+    rollout = shop.start().rollout
+    shop.serve(4_000)
+    shop.first.look()
+    assert shop.entry(rollout.id).rollout.step == 1
+
+
+def test_a_candidate_that_fails_after_it_got_everything_goes_back_to_the_version_before(shop: Shop) -> None:
+    rollout = shop.start(spec=read_spec({"strategy": "blue-green", "bake": "10m"})).rollout
+    assert shop.weights() == {"v2": 100.0}
+    shop.serve(1_000, canary_errors=100)
+    shop.first.look()
+    assert shop.entry(rollout.id).rollout.state == "rolled_back"
+    assert shop.weights() == {"v1": 100.0}
+
+
+def test_a_version_that_no_gateway_can_load_moves_nothing_and_is_rolled_back(
+    database: Database, blobs: Blobs, tmp_path: Path
+) -> None:
+    shop = Shop(database, blobs, tmp_path)
+    fleet = FakeFleet(database, "g0")
+    fleet.cannot_load["v2"] = "out of memory"
+    with fleet.running():
+        shop.traffic().deploy("shop", "v1", ANN, strategy="direct")
+        rollout = shop.start().rollout
+        assert shop.entry(rollout.id).rollout.state == "rolled_back"
+        assert shop.weights() == {"v1": 100.0}
+        with database.read() as connection:
+            reasons = [event.reason for event in ledger.events(connection, rollout.id)]
+    assert any("out of memory" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("name", ["pause", "widen", "promote", "abort"])
+def test_people_may_command_a_rollout(shop: Shop, name: Any) -> None:
+    rollout = shop.start().rollout
+    shop.rollouts.command("shop", name, ANN)
+    shop.first.look()
+    expected = {
+        "pause": ("paused", {"v1": 95.0, "v2": 5.0}),
+        "widen": ("canary", {"v1": 50.0, "v2": 50.0}),
+        "promote": ("baking", {"v2": 100.0}),
+        "abort": ("rolled_back", {"v1": 100.0}),
+    }
+    assert (shop.entry(rollout.id).rollout.state, shop.weights()) == expected[name]
+
+
+def test_a_paused_rollout_does_not_go_on_but_is_still_rolled_back(shop: Shop) -> None:
+    rollout = shop.start().rollout
+    shop.rollouts.command("shop", "pause", ANN)
+    shop.serve(4_000)
+    shop.first.look()
+    assert shop.weights() == {"v1": 95.0, "v2": 5.0}
+    shop.serve(400, canary_errors=200)
+    shop.first.look()
+    assert shop.entry(rollout.id).rollout.state == "rolled_back"
+
+
+def test_a_rollback_by_hand_ends_the_rollout_and_other_commands_are_refused_beside_it(shop: Shop) -> None:
+    rollout = shop.start().rollout
+    with pytest.raises(RolloutInProgress, match=rollout.id):
+        shop.traffic().set_weights("shop", {"v1": 50, "v2": 50}, ANN)
+    with pytest.raises(RolloutInProgress):
+        shop.rollouts.start("shop", "v3", STEPS, ANN)
+    shop.traffic().rollback("shop", ANN)
+    assert shop.entry(rollout.id).rollout.state == "rolled_back"
+    shop.first.look()
+    assert shop.weights() == {"v1": 100.0}
+
+
+def test_a_rollout_that_supersedes_another_begins_at_its_own_first_step(shop: Shop) -> None:
+    first = shop.start().rollout
+    second = shop.start("v3", supersede=True).rollout
+    assert shop.entry(first.id).rollout.state == "superseded"
+    assert shop.weights() == {"v1": 95.0, "v3": 5.0}
+    assert second.state == "canary"
+
+
+def test_what_cannot_be_rolled_out_is_refused(shop: Shop) -> None:
+    with pytest.raises(InvalidRollout, match="in production already"):
+        shop.rollouts.start("shop", "v1", STEPS, ANN)
+    with pytest.raises(VersionNotFound, match="v22"):
+        shop.rollouts.start("shop", "v22", STEPS, ANN)
+    register(shop.registry, shop.registry.blobs, "v1", model="new")
+    with pytest.raises(InvalidRollout, match="compared"):
+        shop.rollouts.start("new", "v1", preset(), ANN)
+    with pytest.raises(RolloutNotFound):
+        shop.rollouts.command("shop", "pause", ANN)
+
+
+class Killed(BaseException):
+    """What a controller that is killed at this point never sees."""
+
+
+@contextmanager
+def killed_at(monkeypatch: pytest.MonkeyPatch, place: Any, name: str, *, after: bool) -> Iterator[None]:
+    """Within the block that function ends its controller, before it does its work or right after."""
+    real: Callable[..., Any] = getattr(place, name)
+
+    def deadly(*arguments: Any, **named: Any) -> Any:
+        if after:
+            real(*arguments, **named)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, deadly)
+        yield
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [(ledger, "hold"), (ledger, "move"), (plans, "propose"), (plans, "activate"), (Controller, "_write")],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+@pytest.mark.parametrize("bad", [False, True], ids=["goes on", "rolls back"])
+def test_another_controller_finishes_what_a_killed_one_began(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, after: bool, bad: bool
+) -> None:
+    rollout = shop.start().rollout
+    shop.serve(4_000, canary_errors=400 if bad else 0)
+    with killed_at(monkeypatch, place, name, after=after), pytest.raises(Killed):
+        shop.first.look()
+    other = shop.controller("second")
+    other.look()
+    shop.now += timedelta(seconds=11)  # the lease of the first is over
+    other.look()
+    found = shop.entry(rollout.id).rollout
+    assert (found.state, found.step) == (("rolled_back", 0) if bad else ("canary", 1))
+    assert shop.weights() == ({"v1": 100.0} if bad else {"v1": 50.0, "v2": 50.0})
+    with closing(shop.database.watch()), shop.database.read() as connection:
+        revisions = [event.revision for event in ledger.events(connection, rollout.id)]
+    assert revisions == list(range(1, len(revisions) + 1))
+    states = shop.journal(rollout.id)
+    assert states.count("rolled_back") == int(bad)
