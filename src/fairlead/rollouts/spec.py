@@ -257,12 +257,12 @@ def _verify_metric(metric: Metric, outcomes: Collection[str] | None) -> None:
                 metric="p99",
             )
     elif outcomes is not None and metric.name not in outcomes:
-        near = difflib.get_close_matches(metric.name, [*BUILT_IN, *outcomes], n=1, cutoff=0.4)
+        known = [*BUILT_IN, *sorted(outcomes)]
+        near = difflib.get_close_matches(metric.name, known, n=1, cutoff=0.4)
+        meant = f"Did you mean {near[0]!r}? " if near else ""
         raise InvalidRollout(
             f"Nothing measures {metric.name!r}.",
-            remedy=f"Did you mean {near[0]!r}?"
-            if near
-            else f"Known: {', '.join([*BUILT_IN, *sorted(outcomes)])}.",
+            remedy=f"{meant}Known: {', '.join(known)}.",
             metric=metric.name,
         )
 
