@@ -47,7 +47,7 @@ _USUAL = Minimums()
 
 class Verdict(msgspec.Struct, frozen=True):
     """What was found and what it rests on: the difference in the metric's unit, the lift relative to control,
-    and the p-value of this look (keep the least with `AlwaysValidP`)."""
+    and the p-value of this look (keep the least with `AlwaysValidP`). A share's interval spends 0.9 alpha."""
 
     finding: Finding
     sentence: str
@@ -91,6 +91,7 @@ def verdict(
     up, down = change.low > 0.0, change.high < 0.0
     good, bad = (up, down) if higher_is == "better" else (down, up)
     missing = _missing(control, treated, minimums)
+    mismatch = split is not None and split.mismatch
     if split is not None and split.mismatch:
         doubt = f"{split.sentence} Until that is explained no comparison counts"
     else:
@@ -104,7 +105,7 @@ def verdict(
         finding, sentence = "worse", f"Worse: {told.change}."
         if doubt:
             sentence += f" But: {doubt}."
-    elif few and not (split is not None and split.mismatch):
+    elif few and not alike and not mismatch:
         finding, sentence = "worse", f"Worse: {few}."
     elif doubt:
         sentence = f"Not yet known: {doubt}."
@@ -153,11 +154,10 @@ class _Telling(msgspec.Struct, frozen=True):
     @property
     def change(self) -> str:
         found = self.difference
-        much = self._amount(abs(found.estimate))
         way = "higher" if found.estimate > 0.0 else "lower"
-        low, high = sorted((abs(found.low), abs(found.high)))
-        text = f"{self.metric} is {much} {way} than control's "
-        text += f"(between {self._amount(low)} and {self._amount(high)})"
+        near, far = sorted((abs(found.low), abs(found.high)))
+        text = f"{self.metric} is {self._number(abs(found.estimate))}{self._unit} {way} than control's "
+        text += f"(between {self._number(near)} and {self._number(far)})"
         if self.lift.known:
             text += f", a change of {self.lift.estimate:+.1%}"
         return f"{text}, after {found.n:,} units"
@@ -167,15 +167,18 @@ class _Telling(msgspec.Struct, frozen=True):
         found = self.difference
         if not found.known:
             return f"all units are alike in {self.metric}, which does not tell how units differ"
-        low, high = self._amount(found.low, "+"), self._amount(found.high, "+")
-        return f"the difference in {self.metric} is between {low} and {high}, after {found.n:,} units"
+        low, high = self._number(found.low, "+"), self._number(found.high, "+")
+        text = f"the difference in {self.metric} is between {low} and {high}{self._unit}"
+        return f"{text}, after {found.n:,} units"
 
     def within(self, margin: float) -> str:
         low, high = f"{self.lift.low:+.1%}", f"{self.lift.high:+.1%}"
         text = f"{self.metric} differs from control's by less than {margin:.1%} (between {low} and {high})"
         return f"{text}, after {self.lift.n:,} units"
 
-    def _amount(self, number: float, sign: str = "") -> str:
-        if self.shares:
-            return f"{100.0 * number:{sign}.2f} percentage points"
-        return f"{number:{sign}.4g}"
+    @property
+    def _unit(self) -> str:
+        return " percentage points" if self.shares else ""
+
+    def _number(self, number: float, sign: str = "") -> str:
+        return f"{100.0 * number:{sign}.2f}" if self.shares else f"{number:{sign}.4g}"
