@@ -51,7 +51,7 @@ class Shop:
         register(self.registry, blobs, "v1", "v2", "v3")
         self.counters = folder / "counters"
         self.block = CounterBlock(self.counters / "g0")
-        self.rollouts = Rollouts(database, self.clock)
+        self.rollouts = Rollouts(database, self.counters, self.clock)
         self.first = self.controller("first")
 
     def clock(self) -> datetime:

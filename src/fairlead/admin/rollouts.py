@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -20,7 +21,8 @@ from fairlead.errors import (
     VersionNotFound,
     WrongRolloutState,
 )
-from fairlead.rollouts.commands import Rollouts
+from fairlead.rollouts.commands import Rollouts, Standing
+from fairlead.rollouts.judge import Judgement
 from fairlead.rollouts.ledger import Entry, Event
 from fairlead.rollouts.reading import preset, read_spec
 from fairlead.rollouts.spec import RolloutSpec
@@ -50,19 +52,21 @@ def rollout_routes(rollouts: Rollouts) -> APIRouter:
         seen of it. The answer comes when its first step has its traffic, or it has ended."""
         asked = order(who, body.why, expected, key)
         entry = rollouts.start(model, body.version, _spec(body), asked, supersede=body.supersede)
-        return _with_journal(rollouts, model, rollouts.until_settled(entry.rollout.id, _SETTLE_SECONDS))
+        rollouts.until_settled(entry.rollout.id, _SETTLE_SECONDS)
+        return _standing(rollouts.get(model, entry.rollout.id))
 
     @routes.get("", summary="A model's rollouts", responses=refusals(ModelNotFound))
     def list_rollouts(
         model: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 20
     ) -> list[Annotated[RolloutView, WIRE]]:
         """The model's rollouts, newest first, without their journals."""
-        return [_view(entry, []) for entry in rollouts.of_model(model, limit)]
+        return [_view(entry) for entry in rollouts.of_model(model, limit)]
 
     @routes.get("/{rollout}", summary="One rollout", responses=refusals(ModelNotFound, RolloutNotFound))
     def get_rollout(model: str, rollout: str) -> Annotated[RolloutView, WIRE]:
-        """How a rollout stands, and its journal: every transition with what it rests on."""
-        return _view(*rollouts.get(model, rollout))
+        """How a rollout stands, and its journal: every transition with what it rests on. `present` names the
+        one that is under way."""
+        return _standing(rollouts.get(model, _named(rollout)))
 
     @routes.post(
         "/{rollout}/{command}",
@@ -78,10 +82,10 @@ def rollout_routes(rollouts: Rollouts) -> APIRouter:
     ) -> Annotated[RolloutView, WIRE]:
         """Pauses, resumes, approves, promotes, widens or aborts a rollout; `present` names the one that is
         under way. The answer comes when its traffic is as its state asks, or half a minute later."""
-        named = None if rollout == "present" else rollout
         asked = order(who, (body or RolloutCommand()).why, None, None)
-        entry = rollouts.command(model, command, asked, named)
-        return _with_journal(rollouts, model, rollouts.until_settled(entry.rollout.id, _SETTLE_SECONDS))
+        entry = rollouts.command(model, command, asked, _named(rollout))
+        rollouts.until_settled(entry.rollout.id, _SETTLE_SECONDS)
+        return _standing(rollouts.get(model, entry.rollout.id))
 
     return routes
 
@@ -96,11 +100,20 @@ def _spec(body: RolloutStart) -> RolloutSpec:
     return read_spec(body.plan)
 
 
-def _with_journal(rollouts: Rollouts, model: str, entry: Entry) -> RolloutView:
-    return _view(*rollouts.get(model, entry.rollout.id))
+def _named(rollout: str) -> str | None:
+    return None if rollout == "present" else rollout
 
 
-def _view(entry: Entry, journal: list[Event]) -> RolloutView:
+def _standing(found: Standing) -> RolloutView:
+    return _view(found.entry, found.journal, found.weights, found.judgement)
+
+
+def _view(
+    entry: Entry,
+    journal: Sequence[Event] = (),
+    weights: Mapping[str, float] = {},
+    judgement: Judgement | None = None,
+) -> RolloutView:
     rollout = entry.rollout
     return RolloutView(
         id=rollout.id,
@@ -119,6 +132,8 @@ def _view(entry: Entry, journal: list[Event]) -> RolloutView:
         who=entry.who,
         why=entry.why,
         spec=msgspec.to_builtins(rollout.spec),
+        weights=dict(weights),
+        judgement=None if judgement is None else msgspec.to_builtins(judgement),
         journal=[
             RolloutEvent(**{name: getattr(event, name) for name in Event.__struct_fields__})
             for event in journal

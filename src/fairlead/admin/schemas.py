@@ -189,7 +189,9 @@ class RolloutEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
-    """How a rollout stands. `step` counts from 0 in `steps`; `journal` is empty in lists."""
+    """How a rollout stands. `step` counts from 0 in `steps`; `weights` are percent per version now;
+    `judgement` is what is to be said of the candidate at this moment. Lists have none of these, and no
+    journal."""
 
     id: str
     model: str
@@ -207,6 +209,8 @@ class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
     who: str
     why: str
     spec: dict[str, Any]
+    weights: dict[str, float]
+    judgement: dict[str, Any] | None
     journal: list[RolloutEvent]
 
 

@@ -54,9 +54,15 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "configure": Entry("models", "Set serving settings of a model or a version."),
     },
     "Lead traffic": {
-        "deploy": Entry("traffic", "Give a version traffic, as a canary or as a whole."),
-        "traffic": Entry("traffic", "Split the traffic of a model by percent."),
+        "deploy": Entry("traffic", "Roll a version out by steps, watched, or give it everything at once."),
+        "rollouts": Entry("rollouts", "Show the rollouts of a model, or one of them with its journal."),
+        "pause": Entry("rollouts", "Keep a rollout from going on."),
+        "resume": Entry("rollouts", "Let a paused rollout go on."),
+        "approve": Entry("rollouts", "Agree that a rollout may leave its step."),
+        "widen": Entry("rollouts", "Take a rollout to its next step now, whatever was seen."),
         "promote": Entry("traffic", "Give the canary all traffic."),
+        "abort": Entry("rollouts", "End a rollout: everything goes back to the version in production."),
+        "traffic": Entry("traffic", "Split the traffic of a model by percent."),
         "rollback": Entry("traffic", "Take the traffic back to the version before."),
     },
     "Predict": {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import getpass
 import socket
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from fairlead.cli.rollouts import report
 from fairlead.cli.shell import DONE, UNCONFIRMED, Command, Shell
 
 if TYPE_CHECKING:
@@ -27,14 +28,19 @@ _expected = click.option(
 @click.argument("model")
 @click.argument("version")
 @click.option(
-    "--weight", type=float, default=5.0, show_default=True, metavar="PERCENT", help="Share of a canary."
-)
-@click.option(
     "--strategy",
-    type=click.Choice(["canary", "blue-green", "direct"]),
+    type=click.Choice(["canary", "shadow", "blue-green", "ab", "direct"]),
     default="canary",
     show_default=True,
-    help="A share beside a control arm of the same size, or everything at once.",
+    help="By steps beside a control arm of the same size, as a copy that answers nobody, or all at once.",
+)
+@click.option("--weight", type=float, metavar="PERCENT", help="Where a canary begins.  [default: 1]")
+@click.option("--steps", metavar="P,P,…", help="All its steps in percent.  [default: 1,5,25,50,100]")
+@click.option(
+    "--bake", metavar="TIME", help="How long it is watched after it got everything.  [default: 10m]"
+)
+@click.option(
+    "--plan", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="A whole plan: TOML or JSON."
 )
 @click.option("--supersede", is_flag=True, help="Take the place of another rollout under way.")
 @_why
@@ -45,21 +51,45 @@ def deploy(
     /,
     model: str,
     version: str,
-    weight: float,
-    strategy: Literal["canary", "blue-green", "direct"],
+    strategy: Literal["canary", "shadow", "blue-green", "ab", "direct"],
+    weight: float | None,
+    steps: str | None,
+    bake: str | None,
+    plan: str | None,
     supersede: bool,
     why: str,
     expected: int | None,
 ) -> int:
-    """Give a version traffic, as a canary or as a whole.
+    """Roll a version out by steps, watched, or give it everything at once.
 
-    Every live gateway loads and warms the version before any traffic moves. Deploying the same canary again
-    changes its weight; nobody who has it already is moved out.
+    Every live gateway loads and warms the version before any traffic moves. From then on errors, latencies
+    and rejections of the canary are compared with those of a control arm of the same size: it is widened when
+    it does no worse, rolled back when it does worse, and held while that cannot be told.
+
+    With `--strategy direct` or `blue-green`, and no `--bake`, it gets everything and nobody watches.
     """
-    return _report(
+    unwatched = strategy in ("direct", "blue-green") and bake is None and plan is None
+    if unwatched and weight is None and steps is None:
+        whole: Literal["direct", "blue-green"] = "direct" if strategy == "direct" else "blue-green"
+        return _report(
+            shell,
+            shell.admin.deploy(
+                model, version, strategy=whole, supersede=supersede, why=why, expected=expected
+            ),
+        )
+    return report(
         shell,
-        shell.admin.deploy(
-            model, version, strategy=strategy, weight=weight, supersede=supersede, why=why, expected=expected
+        shell.admin.start_rollout(
+            model,
+            version,
+            strategy=strategy,
+            weight=weight,
+            steps=None if steps is None else _percents(steps),
+            bake=bake,
+            plan=None if plan is None else _plan(plan),
+            supersede=supersede,
+            why=why,
+            expected=expected,
         ),
     )
 
@@ -88,7 +118,13 @@ def traffic(shell: Shell, /, model: str, weights: tuple[str, ...], why: str, exp
 @_expected
 @click.pass_obj
 def promote(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
-    """Give the canary all traffic."""
+    """Give the canary all traffic.
+
+    A rollout under way goes on from there: the candidate is watched until its bake is over.
+    """
+    under_way = [one for one in shell.admin.rollouts(model, limit=1) if not one.over]
+    if under_way and expected is None:
+        return report(shell, shell.admin.command_rollout(model, "promote", why=why))
     return _report(shell, shell.admin.promote(model, why=why, expected=expected))
 
 
@@ -168,6 +204,31 @@ def _lines(done: Confirmation) -> list[RenderableType]:
     if done.note:
         lines.append(f"[yellow]![/] {escape(done.note)}")
     return lines
+
+
+def _percents(text: str) -> list[float]:
+    try:
+        return [float(part.strip().removesuffix("%")) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no list of percents, as in 5,25,100.", param_hint="--steps"
+        ) from None
+
+
+def _plan(path: str) -> dict[str, Any]:
+    """A plan's document; what stands in it is the server's to judge."""
+    import json
+    import tomllib
+    from pathlib import Path
+
+    text = Path(path).read_text("utf-8")
+    try:
+        found = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{path} cannot be read: {error}.", param_hint="--plan") from error
+    if not isinstance(found, dict):
+        raise click.BadParameter(f"{path} is no table of keys and values.", param_hint="--plan")
+    return found
 
 
 def _weights(given: tuple[str, ...]) -> dict[str, float]:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
+from fairlead.client.paths import json_body, path_of
 from fairlead.client.registered import (
     AuditEntry,
     Confirmation,
@@ -26,7 +26,8 @@ from fairlead.client.registered import (
     Version,
     Window,
 )
-from fairlead.client.session import Call, Session, reading
+from fairlead.client.rollouts import RolloutCalls
+from fairlead.client.session import Call, reading
 from fairlead.client.uploading import upload
 from fairlead.contracts.contract import Contract
 from fairlead.errors import MalformedRequest
@@ -41,10 +42,8 @@ T = TypeVar("T")
 Strategy = Literal["canary", "blue-green", "direct"]
 HandStage = Literal["staging", "archived", "none"]
 
-_BASE = "/api/v1"
 
-
-class Admin(Session):
+class Admin(RolloutCalls):
     """Registers versions, leads traffic and looks back. Safe to share between threads; close it, or use it
     in a `with` block.
 
@@ -81,29 +80,29 @@ class Admin(Session):
 
     def models(self) -> tuple[Model, ...]:
         """All models by name."""
-        return self._get(_path("models"), tuple[Model, ...])
+        return self._get(path_of("models"), tuple[Model, ...])
 
     def model(self, model: str) -> Model:
         """One model."""
-        return self._get(_path("models", model), Model)
+        return self._get(path_of("models", model), Model)
 
     def versions(self, model: str) -> tuple[Version, ...]:
         """The model's versions, oldest first."""
-        return self._get(_path("models", model, "versions"), tuple[Version, ...])
+        return self._get(path_of("models", model, "versions"), tuple[Version, ...])
 
     def version(self, model: str, version: str) -> Version:
         """One version, by its name or an alias."""
-        return self._get(_path("models", model, "versions", version), Version)
+        return self._get(path_of("models", model, "versions", version), Version)
 
     def card(self, model: str, version: str) -> str:
         """The version's model card, as Markdown."""
-        path = _path("models", model, "versions", version, "card")
+        path = path_of("models", model, "versions", version, "card")
         return self.send(Call(method="GET", path=path, read=bytes.decode))
 
     def describe(self, model: str, description: str, *, why: str = "") -> Model:
         """Says in a person's words what the model is for."""
         body = {"description": description, "why": why}
-        return self._put(_path("models", model, "description"), body, Model)
+        return self._put(path_of("models", model, "description"), body, Model)
 
     def register_files(
         self,
@@ -132,22 +131,22 @@ class Admin(Session):
             "framework": framework,
             **more,
         }
-        return self._post(_path("models", model, "versions"), body, Registered)
+        return self._post(path_of("models", model, "versions"), body, Registered)
 
     # --- aliases, stages, settings, contracts ---------------------------------------------------------------
 
     def alias(self, model: str, alias: str, version: str | None, *, why: str = "") -> None:
         """Points the alias at a version; None takes the alias away."""
-        self._put(_path("models", model, "aliases", alias), {"version": version, "why": why}, Any)
+        self._put(path_of("models", model, "aliases", alias), {"version": version, "why": why}, Any)
 
     def resolve_alias(self, model: str, alias: str) -> str:
         """The version that the alias means."""
-        return self._get(_path("models", model, "aliases", alias), _Held).version or ""
+        return self._get(path_of("models", model, "aliases", alias), _Held).version or ""
 
     def stage(self, model: str, version: str, stage: HandStage, *, why: str = "") -> Version:
         """Puts a version without traffic in `staging` or `archived`, or takes it out again (`none`)."""
         body = {"stage": stage, "why": why}
-        return self._post(_path("models", model, "versions", version, "stage"), body, Version)
+        return self._post(path_of("models", model, "versions", version, "stage"), body, Version)
 
     def archive(self, model: str, version: str, *, why: str = "") -> Version:
         """Puts a version away that takes no traffic."""
@@ -155,12 +154,12 @@ class Admin(Session):
 
     def stages(self, model: str) -> tuple[StageChange, ...]:
         """How the model's versions came to their stages, oldest change first."""
-        return self._get(_path("models", model, "stages"), tuple[StageChange, ...])
+        return self._get(path_of("models", model, "stages"), tuple[StageChange, ...])
 
     def production_at(self, model: str, at: datetime | None = None) -> str | None:
         """The version that was in production at that moment, or is now; None when none was."""
         query = {} if at is None else {"at": _with_zone(at).isoformat()}
-        return self._get(_path("models", model, "production"), _Held, query).version
+        return self._get(path_of("models", model, "production"), _Held, query).version
 
     def settings(self, model: str, version: str | None = None) -> dict[str, Any]:
         """The serving settings that hold for a model, or for one version."""
@@ -177,12 +176,12 @@ class Admin(Session):
         """The contract of a version; else of the one in production, else the declared, else the newest's."""
         if version is not None:
             return msgspec.convert(self.version(model, version).spec["contract"], Contract)
-        return self._get(_path("models", model, "contract"), Contract)
+        return self._get(path_of("models", model, "contract"), Contract)
 
     def declare_contract(self, model: str, contract: Contract, *, why: str = "") -> Contract:
         """Promises a contract for the model, which need have no version yet; later versions must fit it."""
         body = {"contract": contract, "why": why}
-        return self._put(_path("models", model, "contract"), body, Contract)
+        return self._put(path_of("models", model, "contract"), body, Contract)
 
     # --- traffic --------------------------------------------------------------------------------------------
 
@@ -234,29 +233,29 @@ class Admin(Session):
         headers = {"idempotency-key": uuid.uuid4().hex}
         if expected is not None:
             headers["if-match"] = f'"{expected}"'
-        path = _path("models", model, verb)
+        path = path_of("models", model, verb)
         return self.send(
-            Call(method=method, path=path, body=_json(body), headers=headers, read=reading(Confirmation))
+            Call(method=method, path=path, body=json_body(body), headers=headers, read=reading(Confirmation))
         )
 
     # --- looking --------------------------------------------------------------------------------------------
 
     def status(self) -> Status:
         """Everything at a glance: models, traffic, how versions are doing, gateways."""
-        return self._get(_path("status"), Status)
+        return self._get(path_of("status"), Status)
 
     def gateways(self) -> tuple[Gateway, ...]:
         """The gateway workers, with the generation of each model that each serves."""
-        return self._get(_path("gateways"), tuple[Gateway, ...])
+        return self._get(path_of("gateways"), tuple[Gateway, ...])
 
     def audit(self, model: str | None = None, *, limit: int = 100) -> tuple[AuditEntry, ...]:
         """The newest changes first; of one model, or of all."""
         query = {"limit": str(limit), **({} if model is None else {"model": model})}
-        return self._get(_path("audit"), tuple[AuditEntry, ...], query)
+        return self._get(path_of("audit"), tuple[AuditEntry, ...], query)
 
     def metrics(self, model: str, version: str, *, window: str = "24h") -> Window:
         """How the version has answered within the window (as in 15m, 24h, 7d)."""
-        path = _path("models", model, "versions", version, "metrics")
+        path = path_of("models", model, "versions", version, "metrics")
         return self._get(path, Window, {"window": window})
 
     def windows(
@@ -264,25 +263,25 @@ class Admin(Session):
     ) -> tuple[Window, ...]:
         """How the model's versions did, per `step` seconds, version and arm; in the last hour by default."""
         query = {"step": str(step), **_period(since, until)}
-        return self._get(_path("models", model, "windows"), tuple[Window, ...], query)
+        return self._get(path_of("models", model, "windows"), tuple[Window, ...], query)
 
     def outcomes(
         self, model: str, since: datetime | None = None, until: datetime | None = None
     ) -> tuple[OutcomeSummary, ...]:
         """What became of the predictions made in the period, per version and arm; of the last week by
         default."""
-        path = _path("models", model, "outcomes", "summary")
+        path = path_of("models", model, "outcomes", "summary")
         return self._get(path, tuple[OutcomeSummary, ...], _period(since, until))
 
     # --- the prediction log ---------------------------------------------------------------------------------
 
     def sql(self, query: str, *, limit: int = 1_000) -> LogRows:
         """The answer to one SELECT over the tables `predictions` and `outcomes`."""
-        return self._post(_path("predictions", "sql"), {"sql": query, "limit": limit}, LogRows)
+        return self._post(path_of("predictions", "sql"), {"sql": query, "limit": limit}, LogRows)
 
     def record(self, request_id: str) -> tuple[dict[str, Any], ...]:
         """The records of one request, a row each, with the outcomes that were reported about it."""
-        return self._get(_path("predictions", request_id), tuple[dict[str, Any], ...])
+        return self._get(path_of("predictions", request_id), tuple[dict[str, Any], ...])
 
     # --- sending --------------------------------------------------------------------------------------------
 
@@ -290,28 +289,20 @@ class Admin(Session):
         return self.send(Call(method="GET", path=path, query=query or {}, read=reading(kind)))
 
     def _put(self, path: str, body: Any, kind: type[T]) -> T:
-        return self.send(Call(method="PUT", path=path, body=_json(body), read=reading(kind)))
+        return self.send(Call(method="PUT", path=path, body=json_body(body), read=reading(kind)))
 
     def _post(self, path: str, body: Any, kind: type[T]) -> T:
-        return self.send(Call(method="POST", path=path, body=_json(body), read=reading(kind)))
+        return self.send(Call(method="POST", path=path, body=json_body(body), read=reading(kind)))
 
 
 class _Held(msgspec.Struct, frozen=True):
     version: str | None
 
 
-def _path(*parts: str) -> str:
-    return "/".join([_BASE, *(quote(part, safe="") for part in parts)])
-
-
 def _settings_path(model: str, version: str | None) -> str:
     if version is None:
-        return _path("models", model, "settings")
-    return _path("models", model, "versions", version, "settings")
-
-
-def _json(body: Any) -> bytes:
-    return msgspec.json.encode(body)
+        return path_of("models", model, "settings")
+    return path_of("models", model, "versions", version, "settings")
 
 
 def _with_zone(at: datetime) -> datetime:

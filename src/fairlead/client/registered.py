@@ -21,6 +21,8 @@ __all__ = [
     "Override",
     "PlanRecord",
     "Registered",
+    "Rollout",
+    "RolloutEvent",
     "StageChange",
     "Status",
     "Unconfirmed",
@@ -78,6 +80,51 @@ class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
     unconfirmed: tuple[Unconfirmed, ...] = ()
     took_ms: float = 0.0
     note: str | None = None
+
+
+class RolloutEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One transition of a rollout; `evidence` holds the observation and the judgement that it rests on."""
+
+    revision: int
+    at: datetime
+    from_state: str
+    to_state: str
+    step: int
+    generation: int | None
+    who: str
+    reason: str
+    evidence: dict[str, Any] = {}
+
+
+class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+    """How a rollout stands. `step` counts from 0 in `steps`; `weights` are percent per version now;
+    `judgement` is what is to be said of the candidate at this moment. Lists have none of these, and no
+    journal."""
+
+    id: str
+    model: str
+    stable: str | None
+    candidate: str
+    state: str
+    strategy: str
+    step: int
+    steps: tuple[dict[str, float], ...] = ()
+    paused_because: str | None = None
+    generation: int | None = None
+    started_at: datetime
+    entered_at: datetime
+    updated_at: datetime
+    who: str = ""
+    why: str = ""
+    weights: dict[str, float] = {}
+    judgement: dict[str, Any] | None = None
+    spec: dict[str, Any] = {}
+    journal: tuple[RolloutEvent, ...] = ()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.state in ("succeeded", "rolled_back", "superseded")
 
 
 class Registered(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,26 +10,45 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import sqlalchemy as sa
 
 from fairlead.errors import InvalidRollout, RolloutNotFound
 from fairlead.registry import aliases
 from fairlead.registry.lookup import require_model
 from fairlead.rollouts import ledger, states
+from fairlead.rollouts.judge import Judgement, judge
 from fairlead.rollouts.ledger import Entry
+from fairlead.rollouts.observing import Observer
 from fairlead.rollouts.spec import RolloutSpec
-from fairlead.rollouts.states import Command, Rollout
+from fairlead.rollouts.states import JUDGED, Command, Rollout
 from fairlead.rollouts.traffic import Order
 from fairlead.routing import plans
 from fairlead.stores.database import Database
 
-__all__ = ["Rollouts"]
+__all__ = ["Rollouts", "Standing"]
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollout with its journal, percent per version as its model's traffic is now, and what is to be said
+    of the candidate at this moment; None while nobody asks it."""
+
+    entry: Entry
+    judgement: Judgement | None
+    journal: list[ledger.Event]
+    weights: dict[str, float]
 
 
 class Rollouts:
-    """Rollouts by command. Safe for threads."""
+    """Rollouts by command. Safe for threads. `counters` is the folder of the gateways' counters."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self, database: Database, counters: Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self.database = database
+        self._observer = Observer(counters)
         self._clock = clock
 
     def start(
@@ -83,11 +102,7 @@ class Rollouts:
         """
         with self.database.write() as connection:
             require_model(connection, model)
-            entry = ledger.active(connection, model) if rollout is None else ledger.get(connection, rollout)
-            if entry is None or entry.rollout.model != model:
-                raise RolloutNotFound(
-                    f"No rollout of {model!r} is under way.", remedy=f"Start one: fairlead deploy {model} …"
-                )
+            entry = _found(connection, model, rollout)
             now = self._clock()
             after = states.command(entry.rollout, name, now)
             if after != entry.rollout:
@@ -117,11 +132,33 @@ class Rollouts:
             require_model(connection, model)
             return ledger.of_model(connection, model, limit)
 
-    def get(self, model: str, identifier: str) -> tuple[Entry, list[ledger.Event]]:
-        """A rollout and its journal; raises `RolloutNotFound`."""
+    def get(self, model: str, rollout: str | None) -> Standing:
+        """The rollout named, or the one under way; raises `RolloutNotFound`."""
         with self.database.read() as connection:
             require_model(connection, model)
-            entry = ledger.get(connection, identifier)
-            if entry.rollout.model != model:
-                raise RolloutNotFound(f"Rollout {identifier!r} is not of {model!r}.")
-            return entry, ledger.events(connection, identifier)
+            entry = _found(connection, model, rollout)
+            plan = plans.active(connection, model)
+            state, judgement = entry.rollout, None
+            if state.phase in JUDGED and state.generation is not None:
+                observation = self._observer.observe(connection, entry, self._clock())
+                judgement = judge(state.spec, state.present_step, observation)
+            return Standing(
+                entry=entry,
+                judgement=judgement,
+                journal=ledger.events(connection, entry.rollout.id),
+                weights=plan.weights() if plan else {},
+            )
+
+
+def _found(connection: sa.Connection, model: str, rollout: str | None) -> Entry:
+    entry = ledger.active(connection, model) if rollout is None else ledger.get(connection, rollout)
+    if entry is None:
+        raise RolloutNotFound(
+            f"No rollout of {model!r} is under way.",
+            remedy=f"Start one with `fairlead deploy {model} VERSION`.",
+        )
+    if entry.rollout.model != model:
+        raise RolloutNotFound(
+            f"Rollout {rollout!r} is of {entry.rollout.model!r}.", remedy=f"See `fairlead rollouts {model}`."
+        )
+    return entry

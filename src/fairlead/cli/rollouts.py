@@ -1,0 +1,173 @@
+"""Commands of rollouts: how they stand, and what people say about them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fairlead.cli.shell import DONE, REFUSED, UNCONFIRMED, Command, Shell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
+    from fairlead.client.registered import Rollout
+    from fairlead.client.rollouts import RolloutCommand
+
+__all__ = ["abort", "approve", "pause", "report", "resume", "rollouts", "widen"]
+
+_why = click.option("--why", default="", metavar="TEXT", help="Why; it stands in the journal.")
+_SIGNS = {
+    "succeeded": "[green]✓[/]",
+    "rolled_back": "[red]✗[/]",
+    "aborting": "[red]✗[/]",
+    "paused": "[yellow]![/]",
+}
+
+
+@click.command(cls=Command, talks_to=("admin",))
+@click.argument("model")
+@click.argument("rollout", required=False)
+@click.pass_obj
+def rollouts(shell: Shell, /, model: str, rollout: str | None) -> int:
+    """Show the rollouts of a model, or one of them with its journal.
+
+    `present` names the one that is under way.
+    """
+    if rollout is None:
+        found = shell.admin.rollouts(model)
+        shell.show(found, _list(found))
+    else:
+        one = shell.admin.rollout(model, rollout)
+        shell.show(one, *_lines(one), *_journal(one))
+    return DONE
+
+
+@click.command(cls=Command, talks_to=("admin",))
+@click.argument("model")
+@_why
+@click.pass_obj
+def pause(shell: Shell, /, model: str, why: str) -> int:
+    """Keep a rollout from going on.
+
+    Its traffic stays as it is. A candidate that fails is rolled back all the same.
+    """
+    return _command(shell, model, "pause", why)
+
+
+@click.command(cls=Command, talks_to=("admin",))
+@click.argument("model")
+@_why
+@click.pass_obj
+def resume(shell: Shell, /, model: str, why: str) -> int:
+    """Let a paused rollout go on."""
+    return _command(shell, model, "resume", why)
+
+
+@click.command(cls=Command, talks_to=("admin",))
+@click.argument("model")
+@_why
+@click.pass_obj
+def approve(shell: Shell, /, model: str, why: str) -> int:
+    """Agree that a rollout may leave its step."""
+    return _command(shell, model, "approve", why)
+
+
+@click.command(cls=Command, talks_to=("admin",))
+@click.argument("model")
+@_why
+@click.pass_obj
+def widen(shell: Shell, /, model: str, why: str) -> int:
+    """Take a rollout to its next step now, whatever was seen."""
+    return _command(shell, model, "widen", why)
+
+
+@click.command(cls=Command, talks_to=("admin",))
+@click.argument("model")
+@_why
+@click.pass_obj
+def abort(shell: Shell, /, model: str, why: str) -> int:
+    """End a rollout: everything goes back to the version in production."""
+    return _command(shell, model, "abort", why)
+
+
+def report(shell: Shell, done: Rollout) -> int:
+    """Shows a rollout after a command; the exit status tells whether its traffic is as its state asks."""
+    shell.show(done, *_lines(done))
+    if done.state == "rolled_back":
+        return REFUSED
+    return DONE if done.over or done.generation is not None or done.state == "paused" else UNCONFIRMED
+
+
+def _command(shell: Shell, model: str, name: RolloutCommand, why: str) -> int:
+    done = shell.admin.command_rollout(model, name, why=why)
+    status = report(shell, done)
+    return DONE if name == "abort" and done.state == "rolled_back" else status
+
+
+# --- how it looks -------------------------------------------------------------------------------------------
+
+
+def _list(found: tuple[Rollout, ...]) -> RenderableType:
+    from datetime import UTC, datetime
+
+    from fairlead.cli.tables import ago, table
+
+    now = datetime.now(UTC)
+    rows = [
+        [one.id, one.candidate, one.stable or "", _standing(one), ago(one.started_at, now), one.who]
+        for one in found
+    ]
+    return table(["rollout", "candidate", "beside", "state", "began", "by"], rows)
+
+
+def _lines(one: Rollout) -> Iterator[RenderableType]:
+    from rich.markup import escape
+
+    from fairlead.cli.tables import percent
+
+    beside = f" beside [bold]{one.stable}[/]" if one.stable else ""
+    sign = _SIGNS.get(one.state, "[green]→[/]")
+    yield f"{sign} [bold]{one.model}[/] [bold]{one.candidate}[/]{beside}: {_standing(one)} [dim]{one.id}[/]"
+    if one.weights:
+        yield "  " + ", ".join(f"{version} {percent(share)}" for version, share in one.weights.items())
+    for verdict in _verdicts(one.judgement):
+        yield f"  {escape(verdict)}"
+    if one.journal and (one.over or one.state in ("paused", "aborting")):
+        reasons = [
+            event.reason for event in one.journal if event.to_state in ("aborting", "paused", "promoting")
+        ]
+        yield f"  {escape((reasons or [one.journal[-1].reason])[-1])}"
+
+
+def _verdicts(judgement: dict[str, Any] | None) -> list[str]:
+    if judgement is None:
+        return []
+    said = [verdict["sentence"] for verdict in judgement["verdicts"]]
+    return [*said, *judgement["waiting"]]
+
+
+def _journal(one: Rollout) -> Iterator[RenderableType]:
+    from rich.markup import escape
+
+    from fairlead.cli.tables import table, time_text
+
+    rows = [
+        [time_text(event.at), event.to_state, str(event.step + 1), str(event.generation or ""), event.who,
+         escape(event.reason)]
+        for event in one.journal
+    ]  # fmt: skip
+    yield table(["at", "state", "step", "generation", "by", "why"], rows)
+
+
+def _standing(one: Rollout) -> str:
+    state = one.state.replace("_", " ")
+    if one.state == "paused":
+        return f"[yellow]paused[/] ({one.paused_because})"
+    if one.state in ("canary", "shadow") and one.steps:
+        step = one.steps[one.step]
+        share = step.get("weight") or step.get("mirror") or 0.0
+        return f"{state} {share:g} % [dim](step {one.step + 1} of {len(one.steps)})[/]"
+    return state

@@ -1,0 +1,70 @@
+"""The rollouts of the admin API, for its Python client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from fairlead.client.paths import json_body, path_of
+from fairlead.client.registered import Rollout
+from fairlead.client.session import Call, Session, reading
+
+__all__ = ["RolloutCalls"]
+
+RolloutStrategy = Literal["canary", "shadow", "blue-green", "ab", "direct"]
+RolloutCommand = Literal["pause", "resume", "approve", "promote", "widen", "abort"]
+
+
+class RolloutCalls(Session):
+    """Starts rollouts, commands them and looks at them."""
+
+    def start_rollout(
+        self,
+        model: str,
+        version: str,
+        *,
+        strategy: RolloutStrategy = "canary",
+        weight: float | None = None,
+        steps: Sequence[float] | None = None,
+        bake: float | str | None = None,
+        plan: Mapping[str, Any] | None = None,
+        supersede: bool = False,
+        why: str = "",
+        expected: int | None = None,
+    ) -> Rollout:
+        """Rolls a version out by steps, watched: by a strategy and what differs from its preset, or by a
+        whole plan. Answers when the first step has its traffic, or the rollout has ended."""
+        body = {
+            "version": version,
+            "strategy": strategy,
+            "weight": weight,
+            "steps": None if steps is None else [float(step) for step in steps],
+            "bake": bake,
+            "plan": plan,
+            "supersede": supersede,
+            "why": why,
+        }
+        headers = {} if expected is None else {"if-match": f'"{expected}"'}
+        path = path_of("models", model, "rollouts")
+        return self.send(
+            Call(method="POST", path=path, body=json_body(body), headers=headers, read=reading(Rollout))
+        )
+
+    def command_rollout(
+        self, model: str, command: RolloutCommand, *, rollout: str = "present", why: str = ""
+    ) -> Rollout:
+        """Pauses, resumes, approves, promotes, widens or aborts a rollout: the one under way, or the one
+        named."""
+        path = path_of("models", model, "rollouts", rollout, command)
+        return self.send(Call(method="POST", path=path, body=json_body({"why": why}), read=reading(Rollout)))
+
+    def rollouts(self, model: str, *, limit: int = 20) -> tuple[Rollout, ...]:
+        """The model's rollouts, newest first, without their journals."""
+        path = path_of("models", model, "rollouts")
+        query = {"limit": str(limit)}
+        return self.send(Call(method="GET", path=path, query=query, read=reading(tuple[Rollout, ...])))
+
+    def rollout(self, model: str, rollout: str = "present") -> Rollout:
+        """One rollout with its journal: the one under way, unless named."""
+        path = path_of("models", model, "rollouts", rollout)
+        return self.send(Call(method="GET", path=path, read=reading(Rollout)))
