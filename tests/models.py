@@ -81,15 +81,19 @@ def lay_version(
 
 
 def plan_of(weights: dict[str, tuple[str, Role, float]], *, generation: int = 1, model: str = "iris") -> Plan:
-    """A plan from {arm: (version, role, percent)}."""
+    """A plan from {arm: (version, role, percent)}: of the units, for a shadow of the requests it mirrors."""
+    mirrors = {name: percent for name, (_, role, percent) in weights.items() if role == "shadow"}
     names = list(weights)
-    wanted = targets({name: weights[name][2] for name in names})
+    wanted = targets({name: 0.0 if name in mirrors else weights[name][2] for name in names})
     owners = rebalance([names[0]] * SLOTS, wanted, slot_order("rollout"))
     return Plan(
         model=model,
         generation=generation,
         salt="salt",
-        arms=tuple(Arm(name=name, version=weights[name][0], role=weights[name][1]) for name in names),
+        arms=tuple(
+            Arm(name=name, version=weights[name][0], role=weights[name][1], mirror=mirrors.get(name, 0.0))
+            for name in names
+        ),
         slots=bytes(names.index(owner) for owner in owners),
         rollout="rollout",
     ).verify()

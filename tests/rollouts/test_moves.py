@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from fairlead.rollouts.moves import (
     promote,
     rollback,
     set_weights,
+    shadow,
     start,
 )
 from fairlead.routing.plan import SLOTS, Arm, Plan
@@ -290,8 +290,7 @@ def test_a_version_named_like_a_role_gets_an_arm_of_another_name(name: str) -> N
 
 
 def test_shadows_stay_when_weights_change_and_own_nobody() -> None:
-    shadow = Arm(name="shadow", version="v9", role="shadow")
-    plan = msgspec.structs.replace(first(), arms=(*first().arms, shadow)).verify()
+    plan = shadow(first(), "v9", 100, "r")
     after = set_weights(plan, {"v1": 50, "v2": 50}, "r")
     assert after.stages() == {"v1": "production", "v2": "canary", "v9": "shadow"}
     promoted = set_weights(plan, {"v1": 50, "v9": 50}, "r")
@@ -381,3 +380,60 @@ def test_the_salt_never_changes() -> None:
     plan = deploy(first(), "v2", 5, "r")
     for after in (promote(plan), rollback(plan, None), set_weights(plan, {"v1": 50, "v2": 50}, "x")):
         assert after.salt == "salt"
+
+
+# --- shadows ------------------------------------------------------------------------------------------------
+
+
+def mirrored(plan: Plan) -> dict[str, float]:
+    return {arm.version: arm.mirror for arm in plan.arms if arm.role == "shadow"}
+
+
+def test_a_shadow_gets_copies_and_moves_nobody() -> None:
+    after = shadow(first(), "v2", 12.5, "r")
+    assert (after.generation, mirrored(after), after.weights()) == (2, {"v2": 12.5}, {"v1": 100.0})
+    assert moved(first(), after) == 0
+    assert not is_split(after)
+
+
+def test_the_same_shadow_again_changes_its_percent_and_nothing_else() -> None:
+    plan = set_weights(shadow(first(), "v2", 10, "r"), {"v1": 50, "v3": 50}, "r3")
+    wider = shadow(plan, "v2", 100, "r2")
+    assert mirrored(wider) == {"v2": 100.0}
+    assert (wider.slots, wider.rollout, wider.generation) == (plan.slots, plan.rollout, plan.generation + 1)
+
+
+def test_a_second_shadow_is_refused_unless_it_supersedes_the_first() -> None:
+    plan = shadow(first(), "v2", 10, "r")
+    with pytest.raises(RolloutInProgress, match="'v2'"):
+        shadow(plan, "v3", 10, "r2")
+    assert mirrored(shadow(plan, "v3", 10, "r2", supersede=True)) == {"v3": 10.0}
+
+
+def test_a_shadow_beside_a_split_is_refused_unless_it_supersedes_it() -> None:
+    plan = deploy(first(), "v2", 5, "r")
+    with pytest.raises(RolloutInProgress):
+        shadow(plan, "v3", 10, "r2")
+    after = shadow(plan, "v2", 10, "r2", supersede=True)
+    assert (after.weights(), mirrored(after)) == ({"v1": 100.0}, {"v2": 10.0})
+
+
+@pytest.mark.parametrize("percent", [0, -1, 100.01, float("nan"), float("inf")])
+def test_a_mirror_outside_of_its_bounds_is_refused(percent: float) -> None:
+    with pytest.raises(InvalidPlan, match="cannot have copies"):
+        shadow(first(), "v2", percent, "r")
+
+
+def test_the_version_in_production_shadows_nobody() -> None:
+    with pytest.raises(InvalidPlan, match="in production already"):
+        shadow(first(), "v1", 10, "r")
+
+
+def test_a_shadow_that_becomes_the_canary_is_no_shadow_any_more() -> None:
+    after = deploy(shadow(first(), "v2", 100, "r"), "v2", 5, "r")
+    assert (mirrored(after), after.weights()) == ({}, {"v1": 95.0, "v2": 5.0})
+
+
+def test_a_direct_move_and_a_rollback_end_a_shadow() -> None:
+    plan = shadow(first(), "v2", 100, "r")
+    assert mirrored(direct(plan, "v1")) == mirrored(rollback(plan, "v0")) == {}

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.errors import InvalidPlan
-from fairlead.routing.assign import rebalance, slot_of, slot_order, targets
+from fairlead.routing.assign import mirror_slot_of, rebalance, slot_of, slot_order, targets
 from fairlead.routing.plan import SLOTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "assignment.md").read_text("utf-8")
@@ -45,8 +45,22 @@ def test_the_published_vectors_hold() -> None:
         assert slot_of(json.loads(salt), json.loads(unit)) == int(slot), (salt, unit)
 
 
+def test_the_published_vectors_of_copies_hold() -> None:
+    vectors = rows_of(PAGE.split("## Copies for a shadow")[1], 3)
+    assert len(vectors) >= 4
+    for salt, unit, slot in vectors:
+        assert mirror_slot_of(json.loads(salt), json.loads(unit)) == int(slot), (salt, unit)
+
+
+def test_who_is_copied_says_nothing_about_who_answers() -> None:
+    counts = Counter(
+        (slot_of("s", f"u{n}") < SLOTS // 2, mirror_slot_of("s", f"u{n}") < SLOTS // 2) for n in range(UNITS)
+    )
+    assert chi_square(list(counts.values()), [UNITS / 4] * 4) < CHI_SQUARE[3]
+
+
 def test_the_published_orders_hold() -> None:
-    orders = rows_of(PAGE.split("## Slot to arm")[1], 2)
+    orders = rows_of(PAGE.split("## Slot to arm")[1].split("## Copies for a shadow")[0], 2)
     assert len(orders) >= 3
     for rollout, first in orders:
         assert slot_order(json.loads(rollout))[:5] == [int(slot) for slot in first.split(",")]

@@ -15,7 +15,10 @@ def plan_of(*arms: tuple[str, str, Role, int]) -> Plan:
         model="shop",
         generation=1,
         salt="s",
-        arms=tuple(Arm(name=name, version=version, role=role) for name, version, role, _ in arms),
+        arms=tuple(
+            Arm(name=name, version=version, role=role, mirror=100.0 if role == "shadow" else 0.0)
+            for name, version, role, _ in arms
+        ),
         slots=b"".join(bytes([index]) * arm[3] for index, arm in enumerate(arms)),
         rollout="r",
     )
@@ -24,6 +27,27 @@ def plan_of(*arms: tuple[str, str, Role, int]) -> Plan:
 CANARY = plan_of(
     ("stable", "v1", "stable", 9000), ("control", "v1", "control", 500), ("canary", "v2", "canary", 500)
 )
+
+
+def mirroring(arm: str, percent: float) -> Plan:
+    """A plan with a shadow, in which that arm mirrors so many percent."""
+    plan = plan_of(("stable", "v1", "stable", SLOTS), ("shadow", "v2", "shadow", 0))
+    arms = tuple(
+        msgspec.structs.replace(held, mirror=percent) if held.name == arm else held for held in plan.arms
+    )
+    return msgspec.structs.replace(plan, arms=arms)
+
+
+def test_a_mirror_has_its_percent_of_the_slots_and_at_least_one() -> None:
+    found = [mirroring("shadow", percent).verify().arms[1].mirror_slots for percent in (100, 12.34, 0.001)]
+    assert found == [SLOTS, 1234, 1]
+    assert CANARY.arms[0].mirror_slots == 0
+
+
+def test_a_plan_that_was_stored_before_there_were_mirrors_still_decodes() -> None:
+    arms = [{"name": arm.name, "version": arm.version, "role": arm.role} for arm in CANARY.arms]
+    stored = msgspec.json.encode({**msgspec.to_builtins(CANARY), "arms": arms})
+    assert msgspec.json.decode(stored, type=Plan) == CANARY
 
 
 def test_shares_are_per_arm_and_weights_per_version() -> None:
@@ -63,6 +87,11 @@ def test_two_arms_may_hold_the_same_version() -> None:
         (plan_of(("a", "v1", "variant", SLOTS)), "exactly one stable arm"),
         (plan_of(("a", "v1", "stable", 5000), ("b", "v2", "stable", 5000)), "exactly one stable arm"),
         (plan_of(("a", "v1", "stable", 9999), ("b", "v2", "shadow", 1)), "owns no slots"),
+        (mirroring("stable", 10), "'stable' answers"),
+        (mirroring("shadow", 0), "copies of 0 %"),
+        (mirroring("shadow", 100.5), "copies of 100.5 %"),
+        (mirroring("shadow", -1), "copies of -1 %"),
+        (mirroring("shadow", float("nan")), "copies of nan %"),
     ],
 )
 def test_what_makes_no_plan_is_refused_with_the_rule(plan: Plan, rule: str) -> None:

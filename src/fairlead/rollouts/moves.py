@@ -14,9 +14,19 @@ from fairlead.errors import InvalidPlan, NothingToRollBack, RolloutInProgress
 from fairlead.routing.assign import rebalance, slot_order, targets
 from fairlead.routing.plan import SLOTS, Arm, Plan
 
-__all__ = ["blue_green", "deploy", "direct", "is_split", "promote", "rollback", "set_weights", "start"]
+__all__ = [
+    "blue_green",
+    "deploy",
+    "direct",
+    "is_split",
+    "promote",
+    "rollback",
+    "set_weights",
+    "shadow",
+    "start",
+]
 
-STABLE, CONTROL, CANARY = "stable", "control", "canary"
+STABLE, CONTROL, CANARY, SHADOW = "stable", "control", "canary", "shadow"
 
 
 def start(model: str, version: str, salt: str, rollout: str) -> Plan:
@@ -64,6 +74,42 @@ def deploy(plan: Plan, version: str, weight: float, rollout: str, *, supersede: 
     )
     counts = {STABLE: SLOTS - canary - control, CONTROL: control, CANARY: canary}
     return _moved(base, _owners(base), arms, counts, generation=plan.generation + 1)
+
+
+def shadow(plan: Plan, version: str, mirror: float, rollout: str, *, supersede: bool = False) -> Plan:
+    """The version as a shadow: it gets copies of `mirror` percent of the requests and answers nobody.
+
+    Called again for the same version it changes the percent. Another shadow, or a split of the traffic, is
+    `RolloutInProgress`, unless `supersede` ends it first.
+    """
+    if not 0 < mirror <= 100:  # false for NaN, too
+        raise InvalidPlan(
+            f"A shadow cannot have copies of {mirror:g} % of the requests.",
+            remedy="Mirror more than 0 and up to 100 percent.",
+        )
+    stable = plan.stable()
+    if version == stable:
+        raise InvalidPlan(
+            f"Version {version!r} of {plan.model!r} is in production already.",
+            remedy="Shadow with another version.",
+            version=version,
+        )
+    wanted = Arm(name=SHADOW, version=version, role="shadow", mirror=mirror)
+    held = next((arm for arm in plan.arms if arm.role == "shadow"), None)
+    if held is not None and held.version == version:
+        arms = tuple(wanted if arm is held else arm for arm in plan.arms)
+        return msgspec.structs.replace(plan, generation=plan.generation + 1, arms=arms).verify()
+    _refuse_second_rollout(plan, version, supersede)
+    if held is not None and not supersede:
+        raise RolloutInProgress(
+            f"Version {held.version!r} of {plan.model!r} is a shadow already.",
+            remedy=f"End it first, or supersede it with {version!r}.",
+        )
+    base = direct(plan, stable) if is_split(plan) else plan
+    arms = tuple(arm for arm in base.arms if arm.role != "shadow")
+    return msgspec.structs.replace(
+        base, generation=plan.generation + 1, arms=(*arms, wanted), rollout=rollout
+    ).verify()
 
 
 def direct(plan: Plan, version: str) -> Plan:
@@ -238,7 +284,7 @@ def _arm_of(plan: Plan, version: str) -> Arm | None:
 
 def _free_name(plan: Plan, weights: Mapping[str, float], version: str) -> str:
     """The version's own name, with a prefix where an arm has that name already."""
-    taken = {STABLE, CONTROL, CANARY, *(arm.name for arm in plan.arms)}
+    taken = {STABLE, CONTROL, CANARY, SHADOW, *(arm.name for arm in plan.arms)}
     name = version
     while name in taken or (name != version and name in weights):
         name = f"variant-{name}"

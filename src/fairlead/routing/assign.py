@@ -13,7 +13,7 @@ import xxhash
 from fairlead.errors import InvalidPlan
 from fairlead.routing.plan import SLOTS
 
-__all__ = ["rebalance", "slot_of", "slot_order", "targets"]
+__all__ = ["mirror_slot_of", "rebalance", "slot_of", "slot_order", "targets"]
 
 _SEPARATOR = "\x1f"
 _ROUNDING = 1e-6
@@ -27,6 +27,14 @@ def slot_of(salt: str, unit: str) -> int:
     """
     key = f"{salt}{_SEPARATOR}{unit}".encode("utf-8", "surrogatepass")
     return (xxhash.xxh32_intdigest(key) * SLOTS) >> 32
+
+
+def mirror_slot_of(salt: str, unit: str) -> int:
+    """The slot of a unit among those for copies: as `slot_of`, with "mirror" and U+001F before the salt.
+
+    So whether a shadow gets a unit's requests says nothing about the arm that answers them.
+    """
+    return slot_of(f"mirror{_SEPARATOR}{salt}", unit)
 
 
 def slot_order(rollout: str) -> list[int]:

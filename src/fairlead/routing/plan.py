@@ -26,11 +26,20 @@ STAGE_OF_ROLE: dict[Role, Stage] = {
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True):
-    """One share of a model's traffic. Two arms may hold the same version (canary's control, A/A test)."""
+    """One share of a model's traffic. Two arms may hold the same version (canary's control, A/A test).
+
+    `mirror` is the percent of the requests that a shadow gets a copy of; other arms have none.
+    """
 
     name: str
     version: str
     role: Role
+    mirror: float = 0.0
+
+    @property
+    def mirror_slots(self) -> int:
+        """So many of the slots for copies (see `assign.mirror_slot_of`), from the first on, are the arm's."""
+        return max(1, round(self.mirror * SLOTS / 100)) if self.mirror else 0
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,4 +101,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidPlan("A plan has exactly one stable arm.")
         if any(arm.role == "shadow" and self.slots.count(i) for i, arm in enumerate(self.arms)):
             raise InvalidPlan("A shadow arm answers nobody: it owns no slots.")
+        for arm in self.arms:
+            if arm.role != "shadow" and arm.mirror:
+                raise InvalidPlan(f"Arm {arm.name!r} answers: only a shadow gets copies of requests.")
+            if arm.role == "shadow" and not 0 < arm.mirror <= 100:  # false for NaN, too
+                raise InvalidPlan(
+                    f"Shadow {arm.name!r} gets copies of {arm.mirror:g} % of the requests.",
+                    remedy="Mirror more than 0 and up to 100 percent.",
+                )
         return self

@@ -27,6 +27,7 @@ from fairlead.serving.ladder import Ladder
 from fairlead.serving.live import LiveArm, LiveModel
 from fairlead.serving.recording import record_frame
 from fairlead.serving.running import Runs
+from fairlead.serving.shadowing import Shadowing
 
 __all__ = ["FULL", "DataPlane"]
 
@@ -51,6 +52,7 @@ class DataPlane:
         self.turns = self._runs.turns
         self.at_rest = self._runs.at_rest
         self._ladder = Ladder(caches, self._runs.run)
+        self.shadowing = Shadowing(self._runs, journal, gateway)
 
     def model(self, name: str) -> LiveModel:
         """The live model; raises `ModelNotFound`, or `NotReady` while nothing has been loaded yet."""
@@ -115,6 +117,8 @@ class DataPlane:
             self._unlogged(ask, commit.error)
         if ask.arm is not None:
             ask.arm.counters.answered(ask.status, seconds)
+        if model.shadows:
+            self.shadowing.offer(model, ask)
         if ask.error is not None:
             raise ask.error
         assert ask.arm is not None
@@ -164,6 +168,8 @@ class DataPlane:
         for row in rows:
             if row.arm is not None:
                 row.arm.counters.answered(row.status, seconds)
+        for row in rows if model.shadows else ():
+            self.shadowing.offer(model, row)
         return batch_envelope(model, ask, rows, seconds)
 
     # --- the log ------------------------------------------------------------------------------------------

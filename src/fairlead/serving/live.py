@@ -100,8 +100,8 @@ class LiveArm:
 
     __slots__ = (
         "arm", "cache_seconds", "cache_secret", "compiled", "counters", "default", "fallback", "headers",
-        "name", "role", "stage", "stale_seconds", "stamp", "training_data", "variant", "version",
-        "version_name",
+        "mirror_slots", "name", "role", "stage", "stale_seconds", "stamp", "training_data", "variant",
+        "version", "version_name",
     )  # fmt: skip
 
     def __init__(
@@ -121,6 +121,7 @@ class LiveArm:
         self.arm = arm
         self.name = arm.name
         self.role = arm.role
+        self.mirror_slots = arm.mirror_slots
         self.stage = STAGE_OF_ROLE[arm.role]
         # An arm that has all the traffic is no variant of anything.
         self.variant = None if alone else arm.name
@@ -137,6 +138,7 @@ class LiveArm:
         self.training_data = spec.lineage.training_data
         self.headers = _headers(self, spec, generation)
         self.stamp = Stamp(
+            source="shadow" if arm.role == "shadow" else "online",
             model=spec.model,
             arm=arm.name,
             role=arm.role,
@@ -152,11 +154,15 @@ class LiveArm:
 
 
 class LiveModel:
-    """One model at one generation: who gets which arm, and how to read a request before that is known."""
+    """One model at one generation: who gets which arm, and how to read a request before that is known.
+
+    `arms` are those that answer. `shadows` get copies of what was answered; one whose version could not be
+    loaded is left out, and changes nothing for anybody.
+    """
 
     __slots__ = (
         "arms", "experiment", "generation", "kept", "name", "override", "pins", "reader", "salt", "serving",
-        "slots",
+        "shadows", "slots",
     )  # fmt: skip
 
     def __init__(
@@ -202,10 +208,15 @@ class LiveModel:
 
         if override is None:
             alone = sum(plan.slots.count(index) > 0 for index in range(len(plan.arms))) == 1
-            self.arms = tuple(live(arm, alone) for arm in plan.arms)
-            self.slots = plan.slots
+            answering = [index for index, arm in enumerate(plan.arms) if arm.role != "shadow"]
+            self.arms = tuple(live(plan.arms[index], alone) for index in answering)
+            self.shadows = tuple(
+                live(arm, alone) for arm in plan.arms if arm.role == "shadow" and arm.version in loaded
+            )
+            self.slots = plan.slots.translate(_places(answering))
         else:
             self.arms = (live(Arm(name="override", version=override, role="stable"), True),)
+            self.shadows = ()
             self.slots = bytes(len(plan.slots))
         stable = next(arm for arm in self.arms if arm.role == "stable")
         self.reader = stable.compiled
@@ -254,6 +265,8 @@ class LiveModel:
                 if self.slots.count(index):
                     return Rank.WEIGHTED
                 found = Rank.WEIGHTLESS
+        if not found and any(arm.version is version for arm in self.shadows):
+            return Rank.WEIGHTLESS
         if not found and any(arm.version is version for arm in self.kept.values()):
             return Rank.KEPT
         return found
@@ -264,6 +277,14 @@ class LiveModel:
         for arm in self.arms:
             if arm.version.resident and not arm.version.engine.healthy:
                 raise NotReady(f"Version {arm.version_name!r} of {self.name!r} is being restarted.")
+
+
+def _places(answering: list[int]) -> bytes:
+    """A table that says where an arm of the plan stands among those that answer."""
+    table = bytearray(256)
+    for place, index in enumerate(answering):
+        table[index] = place
+    return bytes(table)
 
 
 def _headers(arm: LiveArm, spec: VersionSpec, generation: int) -> bytes:

@@ -62,7 +62,7 @@ def record(model: LiveModel, ask: Ask, gateway: str) -> PredictionRecord:
         ask.prediction_id,
         ask.request_id,
         ask.index,
-        "online",
+        "online" if assigned is None else assigned.stamp.source,
         _now() // 1000,
         model.name,
         None if assigned is None else assigned.name,

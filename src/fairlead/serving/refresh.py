@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -187,17 +188,16 @@ class Refresher:
             self._report_soon()
 
     async def _prepare(self, serving: ServingPlan, report: ModelReport) -> ModelReport:
-        generation = serving.plan.generation
+        plan = serving.plan
+        generation = plan.generation
         if report.failed_generation == generation:
             return report
         try:
-            await self._load_all(serving)
+            await self._load_all(serving, {arm.version for arm in plan.arms})
             await self._wake_all(serving)
         except FairleadError as error:
-            self._preparing.pop(serving.plan.model, None)
-            logger.warning(
-                "generation %d of %s cannot be prepared: %s", generation, serving.plan.model, error
-            )
+            self._preparing.pop(plan.model, None)
+            logger.warning("generation %d of %s cannot be prepared: %s", generation, plan.model, error)
             return msgspec.structs.replace(report, failed_generation=generation, error=str(error))
         return msgspec.structs.replace(
             report, prepared=generation, failed_generation=0, error=None, **self._memory(serving)
@@ -211,12 +211,13 @@ class Refresher:
         if live is not None and live.serving == serving and live.override == wanted:
             return msgspec.structs.replace(report, **self._memory(serving))
         try:
-            await self._load_all(serving)
+            # A shadow that was prepared and now does not load is no reason to serve less.
+            await self._load_all(serving, {arm.version for arm in plan.arms if arm.role != "shadow"})
         except FairleadError as error:
             # What is served stays: a gateway that cannot follow says so, and goes on with what it has.
             logger.error("generation %d of %s cannot be served: %s", plan.generation, plan.model, error)
             return msgspec.structs.replace(report, failed_generation=plan.generation, error=str(error))
-        # A rollback target that could not be loaded is missing here, and no reason to serve less.
+        # A rollback target or a shadow that could not be loaded is missing here, and no reason to serve less.
         found = {name: self._loaded.get(_key(spec)) for name, spec in serving.versions.items()}
         loaded = {name: version for name, version in found.items() if version is not None}
         for spec in serving.versions.values():
@@ -256,22 +257,19 @@ class Refresher:
 
     # --- loading --------------------------------------------------------------------------------------------
 
-    async def _load_all(self, serving: ServingPlan) -> None:
-        needed = {arm.version for arm in serving.plan.arms}
+    async def _load_all(self, serving: ServingPlan, needed: Set[str]) -> None:
+        """Loads what the plan names. Versions that are not `needed` are worth having, and no reason to
+        refuse it."""
+        wanted = {arm.version for arm in serving.plan.arms} | set(serving.keep)
         for name, spec in serving.versions.items():
             if name in needed:
                 await self._load(spec)
-        await self._load_kept(serving)
-
-    async def _load_kept(self, serving: ServingPlan) -> None:
-        """Rollback targets: worth having, but no reason to refuse a plan."""
-        for name in serving.keep:
-            spec = serving.versions.get(name)
-            if spec is not None and _key(spec) not in self._loaded:
+        for name, spec in serving.versions.items():
+            if name in wanted - needed:
                 try:
                     await self._load(spec)
                 except FairleadError as error:
-                    logger.warning("rollback target %s of %s cannot be loaded: %s", name, spec.model, error)
+                    logger.warning("version %s of %s cannot be loaded: %s", name, spec.model, error)
 
     async def _load(self, spec: VersionSpec) -> LoadedVersion:
         """The version; what may be cold need not be in memory."""
@@ -309,7 +307,8 @@ class Refresher:
     async def _unload(self) -> None:
         # Of a plan that nobody can read, what it named before counts.
         named = {key for keys in self._named.values() for key in keys}
-        live = {id(arm.version) for model in self._plane.models.values() for arm in model.arms}
+        models = self._plane.models.values()
+        live = {id(arm.version) for model in models for arm in (*model.arms, *model.shadows)}
         now = time.monotonic()
         for key, version in list(self._loaded.items()):
             if key in named or id(version) in live:

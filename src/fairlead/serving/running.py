@@ -55,10 +55,10 @@ class Runs:
         except FairleadError as failure:
             ask.error = failure
         now = time.monotonic()
-        self._observe(ask, arm, now)
+        self.observe(ask, arm, now)
         self._caches.keep(ask, arm)
 
-    def _observe(self, ask: Ask, arm: LiveArm, now: float) -> None:
+    def observe(self, ask: Ask, arm: LiveArm, now: float) -> None:
         """Tells the version's breaker how the row fared."""
         breaker, error = arm.version.breaker, ask.error
         if error is None:
@@ -87,13 +87,13 @@ class Runs:
             limit = version.spec.settings.max_batch_rows
             asks = _in_time(asks)
             for start in range(0, len(asks), limit):
-                self._run_inline(version, asks[start : start + limit])
+                self.run_inline(version, asks[start : start + limit])
         if self._resting:
             resting, self._resting = self._resting, []
             for callback in resting:
                 callback()
 
-    def _run_inline(self, version: LoadedVersion, asks: list[Ask]) -> None:
+    def run_inline(self, version: LoadedVersion, asks: list[Ask]) -> None:
         """Runs rows in this thread; when that fails, each alone, so that one bad row fails alone."""
         started = time.perf_counter()
         try:
@@ -104,7 +104,7 @@ class Runs:
                 isinstance(error, FairleadError) and not isinstance(error, RuntimeFailed)
             ):
                 for ask in asks:
-                    self._run_inline(version, [ask])
+                    self.run_inline(version, [ask])
                 return
             for ask in asks:
                 ask.error = _as_fairlead(error, version)
@@ -125,15 +125,16 @@ class Runs:
                 ask.error = _left_alone(arm)
             return
         if arm.version.engine.inline:
-            self._run_inline(arm.version, group)
+            self.run_inline(arm.version, group)
         else:
-            await self._submit_group(arm.version, group)
+            await self.submit_group(arm.version, group)
         now = time.monotonic()
         for ask in group:
-            self._observe(ask, arm, now)
+            self.observe(ask, arm, now)
             self._caches.keep(ask, arm, far=False)
 
-    async def _submit_group(self, version: LoadedVersion, group: list[Ask]) -> None:
+    async def submit_group(self, version: LoadedVersion, group: list[Ask]) -> None:
+        """Runs rows together where the version's engine is; each has a prediction or an error afterwards."""
         first = group[0]
         rows = [ask.row for ask in group]
         try:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from fairlead.predictions.record import PredictionRecord
+from fairlead.predictions.record import PredictionRecord, Source
 
 __all__ = ["Stamp"]
 
@@ -18,13 +18,14 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 class Stamp:
-    """The constant runs of a record: answered `ok`, online, a request of one row, nothing flagged."""
+    """The constant runs of a record: answered `ok`, from `source`, a request of one row, nothing flagged."""
 
-    __slots__ = ("assigned", "experiment", "length", "ok", "row_source", "runtime", "tag")
+    __slots__ = ("assigned", "experiment", "length", "ok", "row_source", "runtime", "source", "tag")
 
     def __init__(
         self,
         *,
+        source: Source,
         model: str,
         arm: str,
         role: str,
@@ -40,7 +41,8 @@ class Stamp:
         fields = PredictionRecord.__struct_fields__
         self.length = b"\xdc" + (1 + len(fields)).to_bytes(2, "big")
         self.tag = _run("p")
-        self.row_source = _run(0, "online")
+        self.source: Source = source
+        self.row_source = _run(0, source)
         self.assigned = _run(model, arm, role, version, version, generation, contract_id)
         self.ok = _run("ok", None, None)
         self.experiment = _run(None, None, experiment, variant, training_data)

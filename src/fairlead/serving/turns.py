@@ -87,7 +87,7 @@ class Turns:
     `written`; neither may raise.
     """
 
-    __slots__ = ("_run", "_write", "pace", "ran", "scheduled", "written")
+    __slots__ = ("_run", "_write", "ended", "pace", "ran", "scheduled", "written")
 
     stepping = False
     """Whether a walk, not a task, is being driven at this moment. One for the process: so is the loop."""
@@ -98,6 +98,8 @@ class Turns:
         self.pace = Pace(max_turn)
         self.scheduled = False
         """Whether the gates will open once the sockets have been looked at."""
+        self.ended = 0
+        """How many passes with requests there were."""
         self._run = run
         self._write = write
 
@@ -160,6 +162,7 @@ class Turns:
 
     def _end(self) -> None:
         self.scheduled = False
+        self.ended += 1
         self.pace.end(self._open())
 
     def _open(self) -> float:

@@ -18,20 +18,23 @@ from fairlead.telemetry.latency import BUCKETS, bucket_of
 
 __all__ = ["ArmCounters", "ArmKey", "CounterBlock", "CounterRow", "read_counters"]
 
-_MAGIC = b"FLCNT004"
+_MAGIC = b"FLCNT005"
 _HEADER = 64
 _KEY_BYTES = 512
 CELLS = (
     "ok", "rejected", "failed", "shed", "cache_hits", "cache_misses", "unlogged", "runs", "run_rows",
     "latency_ns", "run_ns", "cache_shared_hits", "faults", "stale_cache", "fallback_version",
-    "contract_default", "cancelled", "loads", "load_ns", "evictions",
+    "contract_default", "cancelled", "loads", "load_ns", "evictions", "shadow_same", "shadow_different",
+    "shadow_dropped",
 )  # fmt: skip
 """The scalar cells of a row. `runs` and `run_rows` count model runs and the rows in them; `latency_ns` and
 `run_ns` are sums. `unlogged` counts answers without a record. `cache_shared_hits` are those of `cache_hits`
 that came from the cache that gateways share. `faults` counts rows that the arm's version could not answer,
 whoever then did; `stale_cache`, `fallback_version` and `contract_default` what stood in for it. `cancelled`
 are rows whose callers went away. `loads`, `load_ns` and `evictions` say how often the version came into
-memory, how long that took, and how often it had to leave; one of its arms counts them."""
+memory, how long that took, and how often it had to leave; one of its arms counts them. A shadow's `ok`,
+`rejected`, `failed` and latencies are those of its runs on copies; `shadow_same` and `shadow_different`
+compare its answers with those that were given; `shadow_dropped` are copies for which was no room or time."""
 _ROW_CELLS = len(CELLS) + BUCKETS
 _ROW_BYTES = _KEY_BYTES + 8 * _ROW_CELLS
 CAPACITY = 4096

@@ -66,11 +66,27 @@ METRICS: tuple[Metric, ...] = (
         (*_VERSION, "how"),
         "Rows that something stood in for: stale_cache, fallback_version or contract_default.",
     ),
+    Metric(
+        "model_shadow_rows_total",
+        "counter",
+        (*_VERSION, "result"),
+        "Copies of rows for a shadow: answered same or different, rejected by its contract, failed, or "
+        "dropped because there was no room or time.",
+    ),
     Metric("requests_cancelled_total", "counter", ("model_name",), "Rows whose callers went away."),
     Metric("requests_shed_total", "counter", ("model_name",), "Rows refused because the server was full."),
     Metric("prediction_log_unlogged_total", "counter", ("model_name",), "Answers without a record."),
     Metric("gateway_up", "gauge", ("gateway",), "1 for each gateway worker with a fresh heartbeat."),
 )
+
+_SHADOW = "shadow"
+_SHADOW_RESULTS = {
+    "same": "shadow_same",
+    "different": "shadow_different",
+    "rejected": "rejected",
+    "failed": "failed",
+    "dropped": "shadow_dropped",
+}
 
 _BY_NAME = {metric.name: metric for metric in METRICS}
 
@@ -93,7 +109,14 @@ def render(counters: Sequence[ArmCounters], gauges: Iterable[Gauge]) -> bytes:
         )
         samples[name].append(f"{name}{suffix}{{{pairs}{extra}}} {value:.17g}")
 
-    for version in _per_version(counters):
+    for shadow in _per_version([arm for arm in counters if arm.key.role == _SHADOW]):
+        for result, cell in _SHADOW_RESULTS.items():
+            put(
+                "model_shadow_rows_total",
+                (shadow.key.model, shadow.key.version, result),
+                shadow.cells[cell],
+            )
+    for version in _per_version([_as_answering(arm) for arm in counters]):
         labels = (version.key.model, version.key.version)
         cells = version.cells
         for status in ("ok", "rejected", "failed"):
@@ -139,6 +162,14 @@ def _put_histogram(put: object, labels: tuple[str, ...], version: ArmCounters) -
     put(name, labels, total, "_bucket", ',le="+Inf"')
     put(name, labels, version.cells["latency_ns"] / 1e9, "_sum")
     put(name, labels, total, "_count")
+
+
+def _as_answering(arm: ArmCounters) -> ArmCounters:
+    """The counters without answers that nobody asked for: those of a shadow went to no caller."""
+    if arm.key.role != _SHADOW:
+        return arm
+    unanswered = dict.fromkeys(("ok", "rejected", "failed", "latency_ns"), 0)
+    return ArmCounters(key=arm.key, cells={**arm.cells, **unanswered}, latency=[0] * len(arm.latency))
 
 
 def _per_version(counters: Sequence[ArmCounters]) -> list[ArmCounters]:
