@@ -35,6 +35,9 @@ __all__ = [
 MOST_ERRORS = 4
 """So many looks in a row that could not be measured pause a rollout."""
 
+_UNDER_WAY = ("shadow", "canary", "baking")
+"""States that wait for a verdict: only these are left for a better one, or paused."""
+
 
 class _Decision(msgspec.Struct, frozen=True, kw_only=True, tag_field="decision"):
     """`reason` is a sentence for people, `evidence` the judgement that it rests on, None if on none."""
@@ -97,8 +100,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
         return Hold(reason=reason, evidence=self.judgement)
 
     def pause(self, because: PauseReason, reason: str) -> Decision:
-        """A pause, unless it is paused already or was waved through: then it holds."""
-        if self.rollout.state == "paused" or self.waved(because):
+        """A pause; where there is nothing to pause, or that was waved through, it holds."""
+        if self.rollout.state not in _UNDER_WAY or self.waved(because):
             return self.hold(reason)
         return Pause(because=because, reason=reason, evidence=self.judgement)
 
@@ -188,7 +191,7 @@ def _unasked(s: Situation) -> Decision | None:
     """Without data nothing goes forward, whatever the step says of what cannot be told."""
     if s.judgement.result != "no-data":
         return None
-    if s.rollout.phase == "baking" and s.late and (not s.rollout.spec.bake or s.waved("no-data")):
+    if s.rollout.state == "baking" and s.late and (not s.rollout.spec.bake or s.waved("no-data")):
         return Succeed(reason="It was watched for as long as was asked for.", evidence=s.judgement)
     if not s.late:
         return s.hold(s.judgement.sentence)
@@ -235,6 +238,8 @@ RULES: tuple[Rule, ...] = (
 def _forward(s: Situation, reason: str) -> Decision:
     """Onwards from a step that may be left, once every gateway serves it and whoever has to has agreed."""
     rollout, step = s.rollout, s.rollout.present_step
+    if rollout.state not in _UNDER_WAY:
+        return s.hold(f"It is {rollout.state}.")
     if not s.observation.confirmed:
         return s.hold(f"Not every gateway serves generation {rollout.generation} yet.")
     if step is None:
