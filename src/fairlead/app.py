@@ -68,7 +68,7 @@ def run_control(settings: Settings) -> None:
         traffic.recover()
         ingest = IngestClient(folder.ingest_socket, timeout=settings.query_seconds + 5)
         name = f"control-{socket.gethostname()}-{os.getpid()}"
-        controller = Controller(database, traffic, folder.counters, name=name)
+        controller = Controller(database, traffic, folder.counters, name=name, ask=ingest.rows)
         app = create_app(settings, database, registry, traffic, ingest, folder)
 
         class Server(uvicorn.Server):

@@ -80,7 +80,7 @@ def create_app(
     routes.include_router(version_routes(registry, traffic, settings, folder.run))
     routes.include_router(blob_routes(registry.blobs, folder.run))
     routes.include_router(traffic_routes(traffic))
-    routes.include_router(rollout_routes(Rollouts(database, folder.counters)))
+    routes.include_router(rollout_routes(Rollouts(database, folder.counters, ask=ingest.rows)))
     routes.include_router(prediction_routes(ingest, registry))
     routes.include_router(status_routes(database, sampler, ingest))
     routes.include_router(health_routes(database))

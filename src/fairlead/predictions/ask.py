@@ -56,6 +56,12 @@ class IngestClient:
             raise _raised(answer["error"])
         return answer["ok"]
 
+    def rows(self, sql: str, limit: int = 1_000) -> list[dict[str, Any]]:
+        """The rows that answer a query, by column."""
+        answer = self.call("sql", sql=sql, limit=limit)
+        rows: list[dict[str, Any]] = answer["rows"]
+        return rows
+
     @contextmanager
     def _connect(self) -> Iterator[socket.socket]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:

@@ -5,6 +5,7 @@ A command changes where a rollout stands, in one transaction; the controller the
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable
@@ -15,12 +16,13 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 
-from fairlead.errors import InvalidRollout, RolloutNotFound
+from fairlead.errors import InvalidRollout, RolloutNotFound, StoreUnavailable
 from fairlead.registry import aliases
 from fairlead.registry.lookup import require_model
 from fairlead.rollouts import ledger, states
 from fairlead.rollouts.judge import Judgement, judge
 from fairlead.rollouts.ledger import Entry
+from fairlead.rollouts.logged import Ask, known_outcomes
 from fairlead.rollouts.observing import Observer
 from fairlead.rollouts.spec import RolloutSpec
 from fairlead.rollouts.states import JUDGED, Command, Rollout
@@ -42,13 +44,20 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rollouts:
-    """Rollouts by command. Safe for threads. `counters` is the folder of the gateways' counters."""
+    """Rollouts by command. Safe for threads. `counters` is the folder of the gateways' counters,
+    `ask` asks the prediction log."""
 
     def __init__(
-        self, database: Database, counters: Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        database: Database,
+        counters: Path,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        ask: Ask | None = None,
     ) -> None:
         self.database = database
-        self._observer = Observer(counters)
+        self._ask = ask
+        self._observer = Observer(counters, ask)
         self._clock = clock
 
     def start(
@@ -60,6 +69,9 @@ class Rollouts:
         anything or is in production already; `RolloutInProgress` while another is under way, unless
         `supersede`, which ends that one where it stands.
         """
+        if self._ask is not None and spec.metrics:
+            with contextlib.suppress(StoreUnavailable):
+                spec.verify(known_outcomes(self._ask, model))
         with self.database.write() as connection:
             require_model(connection, model)
             candidate = aliases.resolve(connection, model, version)

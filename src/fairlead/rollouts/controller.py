@@ -24,6 +24,7 @@ from fairlead.errors import FairleadError, GenerationConflict, StoreUnavailable
 from fairlead.rollouts import ledger, moves, states
 from fairlead.rollouts.judge import judge
 from fairlead.rollouts.ledger import Entry
+from fairlead.rollouts.logged import Ask
 from fairlead.rollouts.observing import Observer, evidence_of
 from fairlead.rollouts.policy import apply, decide
 from fairlead.rollouts.states import Rollout
@@ -44,7 +45,7 @@ _AT_ONCE = 8
 class Controller:
     """Attends to the rollouts of a database, between `start` and `stop`, about every `seconds`.
 
-    `name` tells controllers apart. `counters` is the folder of the gateways' counters.
+    `name` tells controllers apart. `counters` is the folder of the gateways' counters, `ask` asks the log.
     """
 
     def __init__(
@@ -54,12 +55,13 @@ class Controller:
         counters: Path,
         *,
         name: str,
+        ask: Ask | None = None,
         seconds: float = 0.5,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._traffic = traffic
-        self._observer = Observer(counters)
+        self._observer = Observer(counters, ask)
         self._name = name
         self._seconds = seconds
         self._clock = clock

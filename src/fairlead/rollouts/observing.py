@@ -1,7 +1,9 @@
-"""What is seen of a rollout now: the gateways' counters since its step began, and who serves its plan."""
+"""What is seen of a rollout now: what the gateways' counters say since its step began, what the log says of
+its units and outcomes, and who serves its plan."""
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,22 +11,47 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from fairlead.errors import FairleadError
 from fairlead.rollouts.fleet import fleet
 from fairlead.rollouts.judge import Judgement
 from fairlead.rollouts.ledger import Entry
+from fairlead.rollouts.logged import Ask, outcome_of, units_of
 from fairlead.rollouts.moves import CANARY, CONTROL, SHADOW, STABLE
-from fairlead.rollouts.observation import COUNTERS, ArmSample, Observation, reading
+from fairlead.rollouts.observation import COUNTERS, UNITS, ArmSample, Observation, Outcome, reading
+from fairlead.rollouts.spec import BUILT_IN
 from fairlead.rollouts.states import Rollout
+from fairlead.routing import plans
+from fairlead.routing.plan import Plan
 from fairlead.telemetry.counters import read_counters
 
 __all__ = ["Observer", "evidence_of"]
 
 
-class Observer:
-    """Reads the gateways' counters in that folder. They only grow: what came of a step is a difference."""
+_LOG_SECONDS = 3.0
+"""So long what the log said is not asked again."""
 
-    def __init__(self, counters: Path) -> None:
+
+class Logged(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log said of a rollout's step when it was asked last, and when that was (monotonic seconds)."""
+
+    revision: int
+    asked: float
+    units: dict[str, int] = {}
+    outcomes: dict[str, Outcome] = {}
+    errors: dict[str, str] = {}
+
+
+class Observer:
+    """Reads the gateways' counters in that folder, and asks the prediction log.
+
+    Counters only grow: what came of a step is a difference. The log tells units and outcomes; without `ask`
+    nobody does.
+    """
+
+    def __init__(self, counters: Path, ask: Ask | None = None) -> None:
         self._counters = counters
+        self._ask = ask
+        self._logged: dict[str, Logged] = {}
 
     def baseline(self, rollout: Rollout) -> dict[str, Any]:
         """The counters of the rollout's arms now, to be kept while its present step lasts."""
@@ -44,15 +71,54 @@ class Observer:
         except (OSError, ValueError) as error:
             errors[COUNTERS] = f"The counters cannot be read: {error}."
             samples = {}
+        logged = self._log_of(entry, now)
+        plan = plans.active(connection, rollout.model)
         return Observation(
             at=now,
             since=rollout.entered_at,
             generation=rollout.generation,
             canary=samples.get("canary", ArmSample()),
             control=samples.get("control"),
-            errors=errors,
+            units=logged.units,
+            expected=_expected(plan) if logged.units else {},
+            outcomes=logged.outcomes,
+            errors={**logged.errors, **errors},
             confirmed=all(gateway.of(rollout.model).active >= generation for gateway in live),
         )
+
+    def _log_of(self, entry: Entry, now: datetime) -> Logged:
+        """What the log says of a canary's step; an answer is kept for a moment, since looks are frequent."""
+        rollout, ask = entry.rollout, self._ask
+        if ask is None or rollout.phase != "canary" or rollout.generation is None:
+            return Logged(revision=entry.revision, asked=0.0)
+        held = self._logged.get(rollout.id)
+        moment = time.monotonic()
+        if held is not None and held.revision == entry.revision and moment < held.asked + _LOG_SECONDS:
+            return held
+        units: dict[str, int] = {}
+        outcomes: dict[str, Outcome] = {}
+        errors: dict[str, str] = {}
+        try:
+            units = units_of(ask, rollout)
+        except FairleadError as error:
+            errors[UNITS] = error.message
+        for metric in rollout.spec.metrics:
+            if metric.name in BUILT_IN:
+                continue
+            try:
+                found = outcome_of(ask, rollout, metric, now)
+            except FairleadError as error:
+                errors[metric.name] = error.message
+            else:
+                if found is not None:
+                    outcomes[metric.name] = found
+        told = Logged(
+            revision=entry.revision, asked=time.monotonic(), units=units, outcomes=outcomes, errors=errors
+        )
+        self._logged = {
+            name: old for name, old in self._logged.items() if moment < old.asked + 100 * _LOG_SECONDS
+        } | {rollout.id: told}
+        return told
 
     def _readings(self, rollout: Rollout) -> dict[str, ArmSample]:
         counters = read_counters(self._counters)
@@ -68,6 +134,14 @@ def evidence_of(observation: Observation, judgement: Judgement) -> dict[str, Any
         "observation": msgspec.to_builtins(observation),
         "judgement": msgspec.to_builtins(judgement),
     }
+
+
+def _expected(plan: Plan | None) -> dict[str, float]:
+    """The share of the units that canary and control should have of what both have."""
+    shares = plan.shares() if plan else {}
+    held = {arm: shares[arm] for arm in (CANARY, CONTROL) if shares.get(arm)}
+    total = sum(held.values())
+    return {arm: share / total for arm, share in held.items()}
 
 
 def _arms(rollout: Rollout) -> dict[str, tuple[str, str]]:
