@@ -1,12 +1,12 @@
-"""What the verdicts of experiments are worth when one looks every day: false alarms, power, and time to
-decide.
+"""What verdicts on experiments are worth when one looks every day: false alarms, power, and time to decide.
 
     python bench/simulate.py [--runs 2000] [--seed 1]
 
 Thirty days of 500 units per arm at a conversion of 10 %, judged after every day by `experiments.verdict`,
 beside the plain z-test. Once both arms are alike, once the treated one converts 11.5 %; and the split between
-arms of equal weight, judged by `experiments.sample_ratio` every day. Ends with 1 when a figure is worse than
-promised. Prints JSON, and a table on the way (on standard error).
+arms of equal weight, judged by `experiments.sample_ratio` every day. Last, few events: a rate of 1 % with 5 %
+of the traffic. Ends with 1 when a figure is worse than promised. Prints JSON, and a table (on standard
+error).
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from numpy.typing import NDArray
 
 from fairlead.experiments.aggregates import Proportion
 from fairlead.experiments.sample_ratio import sample_ratio
+from fairlead.experiments.sequences import difference
 from fairlead.experiments.verdict import verdict
 
 LOOKS = 30
 UNITS = 500
 RATE = 0.10
 BETTER = 0.115
+FEW_RATE = 0.01
+FEW_UNITS = 20
 ALPHA = 0.05
 FALSE_AT_MOST = 5.0
 POWER_AT_LEAST = 85.0
@@ -75,6 +78,23 @@ def split_alarms(generator: np.random.Generator, runs: int, share: float) -> flo
     return percent(alarms)
 
 
+def few_alarms(generator: np.random.Generator, runs: int) -> float:
+    """Percent of runs in which the interval of the difference misses 0 at a look, where both arms fail at 1 %
+    and the treated one has 5 % of the traffic: 20 units a look, hardly an event."""
+    control = np.cumsum(generator.binomial(19 * FEW_UNITS, FEW_RATE, size=(runs, LOOKS)), axis=1)
+    treated = np.cumsum(generator.binomial(FEW_UNITS, FEW_RATE, size=(runs, LOOKS)), axis=1)
+    alarms = []
+    for before, after in zip(control.tolist(), treated.tolist(), strict=True):
+        found = (
+            difference(Proportion(19 * n, a), Proportion(n, b), alpha=ALPHA)
+            for n, a, b in zip(
+                range(FEW_UNITS, (LOOKS + 1) * FEW_UNITS, FEW_UNITS), before, after, strict=True
+            )
+        )
+        alarms.append(any(each.low > 0.0 or each.high < 0.0 for each in found))
+    return percent(alarms)
+
+
 def percent(found: Any) -> float:
     return round(100.0 * float(np.mean(found)), 2)
 
@@ -99,6 +119,7 @@ def simulate(runs: int, seed: int) -> dict[str, Any]:
             "worse_percent": percent([finding == "worse" for finding, _ in unlike]),
             "median_day": middle if math.isfinite(middle) else None,
         },
+        "few_events": {"false_percent": few_alarms(generator, runs)},
         "split": {
             "false_percent": split_alarms(generator, runs, 0.5),
             "found_percent_at_48_to_52": split_alarms(generator, runs, 0.48),
@@ -110,7 +131,7 @@ def broken(found: dict[str, Any]) -> list[str]:
     """What is worse than promised."""
     faults = [
         f"{name}: {found[name]['false_percent']} % false, promised {FALSE_AT_MOST} % at most"
-        for name in ("alike", "split")
+        for name in ("alike", "few_events", "split")
         if found[name]["false_percent"] > FALSE_AT_MOST
     ]
     if found["unlike"]["better_percent"] < POWER_AT_LEAST:
@@ -128,6 +149,7 @@ def table(found: dict[str, Any]) -> str:
         ("10 % and 11.5 %: told better by day 30", f"{unlike['better_percent']} %"),
         ("10 % and 11.5 %: told worse by day 30", f"{unlike['worse_percent']} %"),
         ("10 % and 11.5 %: median day of telling better", str(unlike["median_day"])),
+        ("1 % in 5 and 95 % of the traffic: told apart", f"{found['few_events']['false_percent']} %"),
         ("equal split: called wrong", f"{found['split']['false_percent']} %"),
         ("48 to 52 instead of equal: called wrong", f"{found['split']['found_percent_at_48_to_52']} %"),
     )

@@ -54,9 +54,12 @@ def test_equal_values_have_no_variance_whatever_rounding_leaves() -> None:
     assert mean_of([0.1] * 1000).variance == 0.0
 
 
-def test_a_share_of_all_or_none_is_never_certain() -> None:
-    for successes in (0, 100):
-        assert Proportion(100, successes).variance == pytest.approx(101 / 102**2)
+def test_the_spread_of_a_share_is_reckoned_with_five_events_at_least() -> None:
+    five = 0.05 * 0.95
+    for successes in (0, 1, 5, 95, 99, 100):
+        assert Proportion(100, successes).variance == pytest.approx(five)
+    assert Proportion(100, 6).variance == pytest.approx(0.06 * 0.94)
+    assert Proportion(4, 0).variance == 0.25
 
 
 def test_the_variance_of_a_ratio_is_that_of_its_residuals() -> None:

@@ -16,6 +16,11 @@ __all__ = ["Mean", "Paired", "Proportion", "Ratio"]
 _ROUNDING = 1e-12
 """Spread below this share of the sum of squares is what rounding leaves of equal values."""
 
+_FEW = 5
+"""So many events a rate's spread is reckoned with at least. With 1 instead, arms of 5 and 95 % of the traffic
+with a few events each were told apart falsely in 8 % of runs at alpha 0.05 (`bench/simulate.py`, few
+events)."""
+
 
 class _Sums(msgspec.Struct, frozen=True):
     def __add__(self, other: Self) -> Self:
@@ -44,14 +49,12 @@ class Proportion(_Sums, frozen=True, tag="proportion"):
 
     @property
     def variance(self) -> float | None:
-        """p (1 - p); where all units are alike, that of one unit more of each kind, since a rate of exactly 0
-        or 1 is never known. None without units."""
+        """p (1 - p), where p stands for no fewer than five events: with fewer the true rate may well be far
+        above, and an interval that took them at their word would miss it too often. None without units."""
         if not self.n:
             return None
-        if 0 < self.successes < self.n:
-            share = self.successes / self.n
-        else:
-            share = (self.successes + 1) / (self.n + 2)
+        rarer = max(min(self.successes, self.n - self.successes), _FEW)
+        share = min(rarer / self.n, 0.5)
         return share * (1.0 - share)
 
 
