@@ -243,6 +243,24 @@ def test_a_log_that_takes_nothing_sheds_the_table_or_serves_it_unlogged(folder, 
         assert read_counters(folder.counters)[0].cells["unlogged"] == 50
 
 
+def test_rows_of_a_table_whose_caller_goes_away_are_counted_and_logged(gateway, onnx):
+    model = serve(gateway, onnx[0], settings=ModelSettings(max_batch_rows=10))
+    ask = TableAsk({"X": ROWS}, received=time.perf_counter())
+
+    async def leave() -> None:
+        walk = asyncio.create_task(infer_table(gateway.plane, model, ask))
+        await asyncio.sleep(0)  # the first piece runs, and the table lets others have their turn
+        walk.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await walk
+
+    asyncio.run(leave())
+    (table,), _ = tables_of(gateway)
+    assert (table.rows, table.error_code, table.status) == (50, "cancelled", "rejected")
+    cells = read_counters(gateway.folder.counters)[0].cells
+    assert (cells["cancelled"], cells["ok"], cells["rejected"]) == (50, 0, 0)
+
+
 def test_a_very_long_table_takes_several_frames_and_its_rows_count_on(gateway, onnx):
     model = serve(gateway, onnx[0])
     rows = np.tile(ROWS, (1400, 1))

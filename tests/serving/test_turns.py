@@ -126,3 +126,28 @@ def test_a_follower_that_is_cancelled_gives_up_a_walk_that_became_a_task():
         return [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 
     assert asyncio.run(turn()) == []
+
+
+def test_a_walk_hears_that_it_was_cancelled_before_its_task_began():
+    steps = Steps()
+    sink = Sink()
+
+    async def walk() -> bytes:
+        try:
+            await asyncio.create_task(asyncio.sleep(10))
+        except asyncio.CancelledError:
+            steps.seen.append("cancelled")
+            raise
+        return b""
+
+    async def turn():
+        steps.turns.start(walk(), sink)
+        sink.task.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(turn()) == 1
+    assert steps.seen == ["cancelled"]
+    assert sink.answer is None

@@ -8,6 +8,7 @@ cache, which holds single rows, is not asked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 
 from fairlead.contracts.arrays import Checked
 from fairlead.errors import (
+    Cancelled,
     CircuitOpen,
     DeadlineExceeded,
     FairleadError,
@@ -70,6 +72,9 @@ async def infer_table(plane: DataPlane, model: LiveModel, ask: TableAsk) -> Tabl
             checked = ask.checked = binding.check(table)
             outputs = await _attempt(arm, binding, checked, ask)
     except MalformedRequest:
+        raise
+    except asyncio.CancelledError:
+        _gone(plane, model, ask)
         raise
     except FairleadError as error:
         ask.error = error
@@ -176,6 +181,16 @@ def _seconds_left(arm: LiveArm, ask: TableAsk) -> float:
     if left <= 0:
         raise DeadlineExceeded("The request's time is up.", remedy="Allow more time, or send fewer rows.")
     return min(longest, left)
+
+
+def _gone(plane: DataPlane, model: LiveModel, ask: TableAsk) -> None:
+    """The caller went away: the rows are counted and, where the log takes them, logged."""
+    ask.error = Cancelled("The caller went away.")
+    ask.milliseconds = round((time.perf_counter() - ask.received) * 1000, 3)
+    with contextlib.suppress(Overloaded):
+        plane.journal.write_now(table_frames(model, ask, plane.gateway))
+    if ask.arm is not None:
+        ask.arm.counters.add("cancelled", ask.rows)
 
 
 def _write(plane: DataPlane, model: LiveModel, ask: TableAsk) -> None:

@@ -11,6 +11,8 @@ A walk that waits for anything else (a model in another process, a shared cache)
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
 import time
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -23,6 +25,7 @@ __all__ = ["Canceller", "Halt", "Sink", "Turns"]
 
 _T = TypeVar("_T")
 _Walk = Coroutine[Any, Any, bytes]
+
 
 class Canceller(Protocol):
     """Something under way that can be given up, such as a task."""
@@ -218,12 +221,18 @@ async def _never_raising(walk: Coroutine[Any, Any, Any]) -> Any:
 def _become_task(walk: _Walk, waits_for: Any, sink: Sink) -> None:
     task = asyncio.get_running_loop().create_task(_finish(walk, waits_for))
     sink.task = task
-    task.add_done_callback(partial(_filled, sink))
+    task.add_done_callback(partial(_filled, sink, walk, waits_for))
 
 
-def _filled(sink: Sink, task: asyncio.Task[bytes]) -> None:
+def _filled(sink: Sink, walk: _Walk, waits_for: Any, task: asyncio.Task[bytes]) -> None:
     if not task.cancelled():
         sink.fill(task.result())
+    elif inspect.getcoroutinestate(walk) == inspect.CORO_SUSPENDED:
+        # The task was cancelled before its first step, and so the walk has not heard of it.
+        if isinstance(waits_for, asyncio.Future):
+            waits_for.cancel()
+        with contextlib.suppress(StopIteration, asyncio.CancelledError):
+            walk.throw(asyncio.CancelledError())
 
 
 @types.coroutine
