@@ -7,10 +7,14 @@ import numpy as np
 
 
 class Sleepy:
-    """From 1000 on it sleeps for the seconds above 1000; 999 tells how often it slept; else it doubles."""
+    """From 1000 on it sleeps for the seconds above 1000; 999 tells how often it slept; else it doubles.
 
-    def __init__(self) -> None:
+    It writes into its `diary`, a file, what it is about to sleep for.
+    """
+
+    def __init__(self, diary: str = "/dev/null") -> None:
         self.slept = 0
+        self.diary = diary
 
     def fit(self) -> "Sleepy":
         return self
@@ -19,5 +23,7 @@ class Sleepy:
         values = np.asarray(rows, dtype=float).reshape(-1)
         for value in values[values >= 1000]:
             self.slept += 1
+            with open(self.diary, "a") as lines:
+                lines.write(f"{value}\n")
             time.sleep(value - 1000)
         return np.where(values == 999, self.slept, values * 2)

@@ -1,108 +1,47 @@
 """HTTP/2 as callers may speak it, well or badly, frame by frame."""
 
 import random
-import socket
+import re
 import struct
-import time
-from collections.abc import Iterator
+import urllib.request
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.utils import InferenceServerException
 
 import fairlead
-from fairlead.gateway.inference.hpack import HeaderReader, written
+from fairlead.gateway.inference.hpack import written
 from fairlead.gateway.inference.messages import message
 from tests.gateway.inference.conftest import Served, lay_models
+from tests.gateway.inference.peer import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    INFER,
+    PADDED,
+    PING,
+    PREFACE,
+    PRIORITIZED,
+    RESET,
+    ROWS,
+    SETTINGS,
+    WINDOW,
+    Peer,
+    asked,
+    block,
+    frame,
+    request,
+    rows_answered,
+)
 from tests.gateway.sleepy_model import Sleepy
 from tests.servers import Servers, free_port
 from tests.waiting import wait_until
-
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
-END_STREAM, END_HEADERS, PADDED, PRIORITIZED = 0x1, 0x4, 0x8, 0x20
-ROWS = np.random.default_rng(0).uniform(0, 10, (9, 4)).astype(np.float32)
-INFER = "/inference.GRPCInferenceService/ModelInfer"
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    return len(payload).to_bytes(3, "big") + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-def block(path: str = INFER, kind: bytes = b"application/grpc", *more: tuple[bytes, bytes]) -> bytes:
-    return written(
-        (b":method", b"POST"), (b":scheme", b"http"), (b":path", path.encode()), (b":authority", b"me"),
-        (b"content-type", kind), (b"te", b"trailers"), *more,
-    )  # fmt: skip
-
-
-def asked(model: str, name: str, array: np.ndarray) -> bytes:
-    made = message("ModelInferRequest")(model_name=model, raw_input_contents=[array.tobytes()])
-    made.inputs.add(name=name, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
-    raw = made.SerializeToString()
-    return b"\0" + len(raw).to_bytes(4, "big") + raw
-
-
-def request(rows: np.ndarray = ROWS) -> bytes:
-    return asked("iris", "X", rows)
-
-
-class Peer:
-    """A caller that writes its frames by hand."""
-
-    def __init__(self, port: int, *, settings: bytes = b"", greet: bool = True) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
-        self._read = b""
-        self._headers = HeaderReader(2**16)
-        if greet:
-            self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
-
-    def send(self, data: bytes) -> None:
-        self._socket.sendall(data)
-
-    def frames(self) -> Iterator[tuple[int, int, int, bytes]]:
-        """What comes, until the server closes."""
-        while True:
-            while len(self._read) < 9 or len(self._read) < 9 + int.from_bytes(self._read[:3], "big"):
-                try:
-                    more = self._socket.recv(65_536)
-                except ConnectionError:
-                    return
-                if not more:
-                    return
-                self._read += more
-            end = 9 + int.from_bytes(self._read[:3], "big")
-            kind, flags, stream = struct.unpack(">BBI", self._read[3:9])
-            payload, self._read = self._read[9:end], self._read[end:]
-            yield kind, flags, stream, payload
-
-    def answer(self, stream: int) -> tuple[bytes, dict[bytes, bytes]]:
-        """The data of a stream and its headers and trailers, once it has ended."""
-        data, said = b"", {}
-        for kind, flags, number, payload in self.frames():
-            if number != stream:
-                continue
-            if kind == DATA:
-                data += payload
-            if kind == HEADERS:
-                said |= dict(self._headers.read(payload))
-            if flags & END_STREAM and kind in (DATA, HEADERS):
-                return data, said
-        raise AssertionError("the server closed instead")
-
-    def goodbye(self) -> int | None:
-        """The code with which the server ends the connection."""
-        code = None
-        for kind, _, _, payload in self.frames():
-            if kind == GOAWAY:
-                code = int.from_bytes(payload[4:8], "big")
-        return code
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture
@@ -110,11 +49,6 @@ def peer(served):
     made = Peer(served.grpc_port)
     yield made
     made.close()
-
-
-def rows_answered(data: bytes) -> int:
-    answer = message("ModelInferResponse").FromString(data[5:])
-    return int(answer.outputs[0].shape[0])
 
 
 def test_a_call_that_comes_byte_by_byte_is_answered(served):
@@ -179,37 +113,6 @@ def test_an_answer_waits_for_room_in_the_callers_windows(served):
     peer.close()
 
 
-@pytest.mark.parametrize(
-    ("sent", "code"),
-    [
-        (frame(DATA, 0, 0), 1),
-        (frame(DATA, 0, 7, b"x"), 1),  # a stream that nobody opened
-        (frame(HEADERS, END_HEADERS, 2, block()), 1),
-        (frame(HEADERS, END_HEADERS | PADDED, 1, b"\xff" + block()), 1),
-        (frame(HEADERS, END_HEADERS, 1, b"\x80"), 9),
-        (frame(HEADERS, END_HEADERS, 1, block("/" + "x" * 15_000) + block("/" + "y" * 900)[:900]), 9),
-        (frame(HEADERS, 0, 1, block()) + frame(PING, 0, 0, bytes(8)), 1),
-        (frame(CONTINUATION, END_HEADERS, 1, block()), 1),
-        (frame(HEADERS, 0, 1, block()) + frame(CONTINUATION, 0, 1, bytes(16_000)) * 50, 11),
-        (frame(HEADERS, END_HEADERS, 1, block()) * 2, 1),
-        (frame(SETTINGS, 0, 0, bytes(5)), 6),
-        (frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 2**31)), 3),
-        (frame(SETTINGS, 0, 0, struct.pack(">HI", 5, 1)), 1),
-        (frame(PING, 0, 0, b"short"), 6),
-        (frame(5, 0, 1, bytes(4)), 1),
-        (frame(RESET, 0, 9, bytes(4)), 1),
-        (frame(WINDOW, 0, 0, (2**31 - 1).to_bytes(4, "big")), 3),
-        (frame(WINDOW, 0, 0, bytes(4)), 3),
-        (bytes((1, 0, 0)) + bytes(6), 6),  # a frame of 64 KiB
-    ],
-)  # fmt: skip
-def test_a_caller_that_breaks_the_protocol_is_told_how_and_harms_nobody_else(served, peer, sent, code):
-    peer.send(sent)
-    assert peer.goodbye() == code
-    with triton.InferenceServerClient(served.grpc_url) as client:
-        assert client.is_server_live()
-
-
 def test_who_does_not_speak_http2_is_let_go(served):
     peer = Peer(served.grpc_port, greet=False)
     peer.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -219,7 +122,9 @@ def test_who_does_not_speak_http2_is_let_go(served):
 def test_what_is_no_call_of_grpc_gets_a_status_of_http(peer):
     peer.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, block(INFER, b"text/html")))
     assert peer.answer(1)[1] == {b":status": b"415"}
-    get = written((b":method", b"GET"), (b":path", b"/"), (b"content-type", b"application/grpc"))
+    get = written(
+        (b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b"content-type", b"application/grpc")
+    )
     peer.send(frame(HEADERS, END_HEADERS | END_STREAM, 3, get))
     assert peer.answer(3)[1] == {b":status": b"405"}
 
@@ -281,29 +186,39 @@ def test_a_time_that_is_over_is_a_deadline_exceeded(peer):
 
 
 def test_a_caller_that_leaves_frees_its_row(tmp_path):
-    root, port = str(Path(__file__).parents[3]), free_port()
+    root, port, diary = str(Path(__file__).parents[3]), free_port(), tmp_path / "diary"
     with Servers(
         tmp_path / "data", "--trust-pickle", workers=1, PYTHONPATH=root, FAIRLEAD_GRPC_PORT=str(port)
     ) as servers:
         fairlead.register(
-            Sleepy(), "sleepy", "v1", reference={"x": np.arange(20, dtype=float)}, trust_pickle=True,
-            set_production=True, admin_url=servers.admin_url,
+            Sleepy(str(diary)), "sleepy", "v1", reference={"x": np.arange(20, dtype=float)},
+            trust_pickle=True, set_production=True, admin_url=servers.admin_url,
         )  # fmt: skip
         with fairlead.Admin(servers.admin_url) as admin:
             admin.configure("sleepy", None, {"timeout_ms": 60_000.0, "cache_seconds": 0})
         with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
             wait_until(lambda: doubled(client, 3.5) == 7.0, 30)
             peer = Peer(port)
-            for stream, x in ((1, 1_002.0), (3, 1_000.5)):
-                body = asked("sleepy", "x", np.array([x]))
+            for stream, values in ((1, [1_002.0]), (3, [1_000.5]), (5, [1_000.5, 1_000.6, 1_000.7])):
+                body = asked("sleepy", "x", np.array(values))
                 peer.send(frame(HEADERS, END_HEADERS, stream, block()))
-                peer.send(frame(DATA, END_STREAM, stream, body) + frame(PING, 0, 0, bytes(8)))
-                assert next(kind for kind, *_ in peer.frames() if kind in (PING, DATA, HEADERS)) == PING
-                time.sleep(0.5)  # so that the worker has begun with the first, and the second waits
+                peer.send(frame(DATA, END_STREAM, stream, body))
+                wait_until(diary.exists)  # the worker is asleep, and what comes next waits
             peer.send(frame(RESET, 0, 3, (8).to_bytes(4, "big")))
+            wait_until(lambda: cancelled(servers) == 1)
+            peer.send(frame(RESET, 0, 5, (8).to_bytes(4, "big")))
+            wait_until(lambda: cancelled(servers) == 4)
             assert peer.answer(1)[1][b"grpc-status"] == b"0"
-            assert doubled(client, 999.0) == 1.0  # so often the model slept
+            assert doubled(client, 3.5) == 7.0  # behind whatever waited
+            assert diary.read_text() == "1002.0\n"
             peer.close()
+
+
+def cancelled(servers: Servers) -> int:
+    with urllib.request.urlopen(f"{servers.url}/metrics") as answer:
+        text = answer.read().decode()
+    found = re.search(r'^requests_cancelled_total\{model_name="sleepy"\} (\d+)', text, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def doubled(client: triton.InferenceServerClient, x: float) -> float | None:

@@ -6,64 +6,42 @@ What is spoken is gRPC's PROTOCOL-HTTP2.md. Answers are never compressed.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, Protocol
-from urllib.parse import quote
+from typing import Any, Protocol
 
-from fairlead.errors import FairleadError, MalformedRequest
-from fairlead.gateway.asking import Asked, asked_by
+from fairlead.errors import NotSupported
+from fairlead.gateway import refusals
 from fairlead.gateway.compression import inflated
-from fairlead.gateway.inference.hpack import written
+from fairlead.gateway.inference.grpc_opening import (
+    ANSWER_HEAD,
+    ANSWER_TAIL,
+    Method,
+    Opening,
+    ending,
+    in_two,
+    opening_of,
+)
+from fairlead.gateway.inference.hpack import Header, written
 from fairlead.gateway.inference.http2 import Http2Connection
 from fairlead.gateway.inference.http2_out import Stream
 from fairlead.gateway.limits import Limits
 from fairlead.serving.turns import Canceller, Turns
 
-__all__ = ["GrpcConnection", "Method", "Opening", "Service", "StreamCall"]
+__all__ = ["Call", "GrpcConnection", "Service", "StreamCall"]
 
-OK, CANCELLED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 0, 1, 8, 12, 13
+OK, CANCELLED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 0, 1, 4, 8, 12, 13
 
-_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
+_END_HEADERS, _LAST = 0x4, 0x5
+_ENCODINGS = ("gzip", "deflate")
 _PREFIX_BYTES = 5
+_MESSAGE_BYTES = 64
+"""What a message that waits takes beside its bytes."""
+_GRACE_SECONDS = 0.5
+"""So much later than its deadline a call is ended that has not ended by itself."""
+_NOT_ONE_MESSAGE = "The call does not hold exactly one message."
 _UNSENT_BYTES = 256 * 1024
-
-
-class Method(NamedTuple):
-    """How a method is answered. `answer` takes the request's bytes, and gives those of the answer; where the
-    method `streams` it takes the whole call and sends what it has."""
-
-    answer: Callable[..., Any]
-    streams: bool = False
-
-
-class Opening(NamedTuple):
-    """What the headers of a call say. `asked` has the deadline of one message in seconds, and `seconds` are
-    those that the whole call may take. `error` is what is wrong with them; `status` is HTTP's, for what is no
-    call at all."""
-
-    method: Method | None = None
-    asked: Asked = Asked(0.0)
-    seconds: float | None = None
-    error: FairleadError | None = None
-    encoding: str = "identity"
-    status: int = 200
-    path: str = ""
-
-    def received(self, now: float, since: float) -> Asked:
-        """Who asks, by a message that came now in a call of then; raises what is wrong with the headers."""
-        if self.error is not None:
-            raise self.error
-        deadline = self.asked.deadline
-        if deadline is not None:
-            deadline += now
-        if self.seconds is not None:
-            until = since + self.seconds
-            deadline = until if deadline is None else min(until, deadline)
-        return self.asked._replace(received=now, deadline=deadline)
 
 
 class Service(Protocol):
@@ -118,67 +96,78 @@ class GrpcConnection(Http2Connection):
         if not self.greeted and self.began < latest:
             self.abort()
         for stream in list(self.streams.values()):
-            if isinstance(stream, UnaryCall) and not stream.ended and stream.since < latest:
+            assert isinstance(stream, Call)
+            seconds = stream.opening.seconds
+            if seconds is not None and stream.since + seconds + _GRACE_SECONDS < now:
+                stream.expire()
+            elif isinstance(stream, UnaryCall) and not stream.ended and stream.since < latest:
                 stream.refuse(CANCELLED, "The message was not whole in time.")
 
-    def understood(self, headers: list[tuple[bytes, bytes]]) -> Opening:
-        said = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
-        if not said.get("content-type", "").startswith("application/grpc"):
-            return Opening(status=415)
-        if said.get(":method") != "POST":
-            return Opening(status=405)
-        path = said.get(":path", "")
-        method = self.service.methods.get(path)
-        try:
-            asked = asked_by(lambda name: said.get(name) or None, 0.0)
-        except MalformedRequest as error:
-            return Opening(method, error=error, path=path)
-        timeout = _TIMEOUT.fullmatch(said.get("grpc-timeout", ""))
-        seconds = None if timeout is None else int(timeout[1]) * _SECONDS[timeout[2]]
-        return Opening(method, asked, seconds, encoding=said.get("grpc-encoding", "identity"), path=path)
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.service.turns.relieve()
 
-    def begun(self, number: int, meaning: Any) -> Call | None:
-        if meaning.status != 200:
-            self.write(_heads(number, 0x5, written((b":status", b"%d" % meaning.status))))
-            return None
+    def understood(self, headers: list[Header], *, too_large: bool) -> Opening:
+        opening = opening_of(headers, self.service.methods)
+        if too_large:
+            limit = self.service.limits.header_bytes
+            return opening._replace(method=None, error=refusals.too_large("head of the request", limit))
+        return opening
+
+    def stream_of(self, number: int, meaning: Any) -> Call:
         streams = meaning.method is not None and meaning.method.streams
-        call = (StreamCall if streams else UnaryCall)(self, number, meaning)
-        self.streams[number] = call
-        service = self.service
-        service.calls += 1
-        if meaning.method is None:
-            call.refuse(UNIMPLEMENTED, f"There is no method {meaning.path[:200]}.")
-        elif service.calls > service.limits.connections:
-            call.refuse(RESOURCE_EXHAUSTED, f"{service.limits.connections} calls are under way already.")
-        else:
-            call.begin()
-        return None if call.done else call
+        return (StreamCall if streams else UnaryCall)(self, number, meaning)
 
 
 class Call(Stream):
     """A call under way."""
 
-    __slots__ = ("body", "done", "headed", "held", "opening", "service", "since", "task")
+    __slots__ = ("_task", "body", "done", "headed", "held", "opening", "service", "since")
 
     connection: GrpcConnection
 
     def __init__(self, connection: GrpcConnection, number: int, opening: Opening) -> None:
-        super().__init__(connection, number)
+        super().__init__(connection, number, opening.length)
         self.service = connection.service
         self.opening = opening
         self.body = bytearray()
         self.held = 0
-        self.task: Canceller | None = None
+        self._task: Canceller | None = None
         self.done = self.headed = False
         self.since = time.perf_counter()
 
     def begin(self) -> None:
-        """The call was admitted."""
+        service, opening = self.service, self.opening
+        service.calls += 1
+        if opening.status != 200:
+            self.finish()
+            block = written((b":status", b"%d" % opening.status))
+            self.connection.send(self, b"", self.connection.heads(self.id, _LAST, block))
+        elif opening.error is not None:
+            self.refuse(*service.failure(opening.error))
+        elif opening.method is None:
+            self.refuse(UNIMPLEMENTED, f"There is no method {opening.path[:200]}.")
+        elif service.calls > service.limits.connections:
+            self.refuse(RESOURCE_EXHAUSTED, f"{service.limits.connections} calls are under way already.")
+        elif self.connection.unsent > service.limits.buffered_bytes:
+            self.refuse(RESOURCE_EXHAUSTED, "Too many answers wait to be taken.")
+
+    @property
+    def task(self) -> Canceller | None:
+        """What to cancel when the answer is not wanted any more (`turns.Sink`)."""
+        return self._task
+
+    @task.setter
+    def task(self, task: Canceller | None) -> None:
+        self._task = task
+        if self.done and task is not None:
+            # The call was given up before there was anything to cancel.
+            asyncio.get_running_loop().call_soon(task.cancel)
 
     def given_up(self) -> None:
         self.finish()
-        if self.task is not None:
-            self.task.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def finish(self) -> None:
         """Nothing more is to be said."""
@@ -194,7 +183,13 @@ class Call(Stream):
         if self.done:
             return
         self.finish()
-        self.connection.send(self, b"", _ending(self.id, status, text, alone=not self.headed))
+        block = ending(status, text, alone=not self.headed)
+        self.connection.send(self, b"", self.connection.heads(self.id, _LAST, block))
+
+    def expire(self) -> None:
+        """Ends the call because its time is up."""
+        self.refuse(DEADLINE_EXCEEDED, "The call's time is up.")
+        self.given_up()
 
     def gather(self, data: bytes) -> bool:
         """Keeps data of a message that is not yet whole; False once it is refused."""
@@ -205,25 +200,38 @@ class Call(Stream):
         if len(self.body) >= _PREFIX_BYTES:
             size = int.from_bytes(self.body[1:_PREFIX_BYTES], "big")
             if size > limits.body_bytes:
-                self.refuse(
-                    RESOURCE_EXHAUSTED, f"A message of {size} bytes; {limits.body_bytes} are allowed."
-                )
+                self.refuse_size(size)
                 return False
         if self.service.held > limits.buffered_bytes:
             self.refuse(RESOURCE_EXHAUSTED, "Too much is being received at once.")
             return False
         return True
 
+    def refuse_size(self, size: int) -> None:
+        """Ends the call because a message is too long."""
+        allowed = self.service.limits.body_bytes
+        self.refuse(RESOURCE_EXHAUSTED, f"A message of {size} bytes; {allowed} are allowed.")
+
     def let_go(self, size: int) -> None:
         """So many bytes of what was gathered are held no more."""
         self.held -= size
         self.service.held -= size
 
+    def is_sound(self, flag: int) -> bool:
+        """Whether a message may say so of its compression; False once the call is refused."""
+        if flag > 1 or (flag and self.opening.encoding == "identity"):
+            self.refuse(INTERNAL, "A message says that it is compressed, and the call does not say how.")
+            return False
+        return True
+
     def plain(self, flag: int, message: bytes) -> bytes:
-        """The message as it was before it was compressed; raises `MalformedRequest`."""
+        """The message as it was before it was compressed; raises `MalformedRequest`, or `NotSupported`."""
         if not flag:
             return message
-        return inflated(message, self.opening.encoding, self.service.limits.body_bytes)
+        encoding = self.opening.encoding
+        if encoding not in _ENCODINGS:
+            raise NotSupported(f"grpc-encoding {encoding[:40]!r}.", remedy="Use gzip, deflate or identity.")
+        return inflated(message, encoding, self.service.limits.body_bytes)
 
 
 class UnaryCall(Call):
@@ -235,8 +243,13 @@ class UnaryCall(Call):
         if self.done:
             return
         if not self.ended:
-            if self.gather(data):
-                self.connection.grant(self, len(data))
+            if not self.gather(data):
+                return
+            body = self.body
+            if len(body) > _PREFIX_BYTES + int.from_bytes(body[1:_PREFIX_BYTES], "big"):
+                self.refuse(INTERNAL, _NOT_ONE_MESSAGE)
+                return
+            self.connection.grant(self, len(data))
             return
         if self.body:
             if not self.gather(data):
@@ -244,7 +257,12 @@ class UnaryCall(Call):
             data = bytes(self.body)
         size = len(data) - _PREFIX_BYTES
         if size < 0 or int.from_bytes(data[1:_PREFIX_BYTES], "big") != size:
-            self.refuse(INTERNAL, "The call does not hold exactly one message.")
+            self.refuse(INTERNAL, _NOT_ONE_MESSAGE)
+            return
+        if size > self.service.limits.body_bytes:
+            self.refuse_size(size)
+            return
+        if data[0] and not self.is_sound(data[0]):
             return
         self.service.turns.start(self._answered(data), self)
 
@@ -271,7 +289,7 @@ class UnaryCall(Call):
         number = self.id.to_bytes(4, "big")
         if not connection.fits(self, size):
             data = b"\0%b%b" % (len(answer).to_bytes(4, "big"), answer)
-            connection.write(_HEAD + number + _HEAD_BLOCK)
+            connection.write(connection.heads(self.id, _END_HEADERS, ANSWER_HEAD))
             connection.send(self, data, _ENDING + number + _ENDING_BLOCK)
             return
         connection.write(
@@ -297,18 +315,22 @@ class StreamCall(Call):
         self._ungranted = 0
 
     def begin(self) -> None:
-        self.task = asyncio.get_running_loop().create_task(self._answer())
+        super().begin()
+        if not self.done:
+            self.task = asyncio.get_running_loop().create_task(self._answer())
 
     async def messages(self) -> AsyncIterator[bytes]:
         """What the caller sends, until it ends."""
         while True:
             while not self._incoming:
                 if self.ended:
+                    if self.body:
+                        self.refuse(INTERNAL, "The call ends within a message.")
                     return
                 self._arrived.clear()
                 await self._arrived.wait()
             message = self._incoming.popleft()
-            self.let_go(len(message) + _PREFIX_BYTES - 1)
+            self.let_go(len(message) + _PREFIX_BYTES - 1 + _MESSAGE_BYTES)
             if not self._incoming:
                 granted, self._ungranted = self._ungranted, 0
                 self.connection.grant(self, granted)
@@ -318,9 +340,9 @@ class StreamCall(Call):
         """Sends a message, and waits while too much is unsent."""
         if self.done:
             return
-        head = b"" if self.headed else _HEAD + self.id.to_bytes(4, "big") + _HEAD_BLOCK
-        self.headed = True
-        self.connection.write(head)
+        if not self.headed:
+            self.headed = True
+            self.connection.write(self.connection.heads(self.id, _END_HEADERS, ANSWER_HEAD))
         self.connection.send(self, b"\0%b%b" % (len(answer).to_bytes(4, "big"), answer))
         while len(self.unsent) > _UNSENT_BYTES and not self.done:
             self._left.clear()
@@ -330,14 +352,18 @@ class StreamCall(Call):
         if self.done:
             return
         if not self.gather(data):
-            if self.task is not None:
-                self.task.cancel()
+            self.given_up()
             return
         body = self.body
         while len(body) >= _PREFIX_BYTES:
             end = _PREFIX_BYTES + int.from_bytes(body[1:_PREFIX_BYTES], "big")
             if len(body) < end:
                 break
+            if not self.is_sound(body[0]):
+                self.given_up()
+                return
+            self.held += _MESSAGE_BYTES
+            self.service.held += _MESSAGE_BYTES
             self._incoming.append(bytes(body[:1] + body[_PREFIX_BYTES:end]))
             del body[:end]
         if self._incoming:
@@ -363,31 +389,5 @@ class StreamCall(Call):
             self.refuse(OK)
 
 
-def _ending(number: int, status: int, text: str, *, alone: bool) -> bytes:
-    """The frame that ends a call; `alone` when nothing was said before."""
-    trailers = [(b"grpc-status", b"%d" % status)]
-    if text:
-        trailers.append(
-            (b"grpc-message", quote(text[:2_000], safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}").encode())
-        )
-    head = [(b":status", b"200"), (b"content-type", b"application/grpc")] if alone else []
-    return _heads(number, 0x5, written(*head, *trailers))
-
-
-def _heads(number: int, flags: int, block: bytes) -> bytes:
-    return len(block).to_bytes(3, "big") + bytes((1, flags)) + number.to_bytes(4, "big") + block
-
-
-def _in_two(flags: int, *headers: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-    """A frame of headers before and after the number of its stream."""
-    frame = _heads(0, flags, written(*headers))
-    return frame[:5], frame[9:]
-
-
-_HEAD, _HEAD_BLOCK = _in_two(
-    0x4,
-    (b":status", b"200"),
-    (b"content-type", b"application/grpc"),
-    (b"grpc-accept-encoding", b"identity,deflate,gzip"),
-)
-_ENDING, _ENDING_BLOCK = _in_two(0x5, (b"grpc-status", b"0"))
+_HEAD, _HEAD_BLOCK = in_two(_END_HEADERS, ANSWER_HEAD)
+_ENDING, _ENDING_BLOCK = in_two(_LAST, ANSWER_TAIL)

@@ -18,8 +18,9 @@ from google.protobuf.message import DecodeError
 from fairlead.errors import FairleadError, MalformedRequest, NotReady, NotSupported, PortInUse, RuntimeFailed
 from fairlead.gateway.asking import Asked
 from fairlead.gateway.faces import Faces
-from fairlead.gateway.inference.grpc_calls import Call, GrpcConnection, Method, StreamCall
+from fairlead.gateway.inference.grpc_calls import Call, GrpcConnection, StreamCall
 from fairlead.gateway.inference.grpc_codec import decode_message, encode_message, plain_parameters
+from fairlead.gateway.inference.grpc_opening import Method
 from fairlead.gateway.inference.messages import HEALTH_SERVICE, INFERENCE_SERVICE, message
 from fairlead.gateway.inference.metadata import model_config, model_metadata, server_metadata, statistics
 from fairlead.gateway.inference.service import infer, require_version_ready, version_arm
@@ -113,8 +114,6 @@ class GrpcServer:
         """Takes no more calls, and ends once those under way have their answers or the time is up."""
         if self._listening is not None:
             self._listening.close()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
         until = time.perf_counter() + seconds
         for connection in list(self._connections):
             connection.leave()
@@ -122,6 +121,8 @@ class GrpcServer:
             if not self._connections or time.perf_counter() > until:
                 break
             await asyncio.sleep(0.01)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         for connection in list(self._connections):
             connection.abort()
 
@@ -134,7 +135,7 @@ class GrpcServer:
             if idle is None:
                 return False
             self.lost(idle)
-            idle.leave()
+            idle.dismiss()
         self._connections[connection] = None
         return True
 

@@ -5,10 +5,9 @@ Reading keeps the table that a connection's headers share. Writing needs none: w
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
 
-__all__ = ["BrokenHeaders", "HeaderReader", "written"]
+__all__ = ["BrokenHeaders", "Header", "HeaderReader", "written"]
 
 Header = tuple[bytes, bytes]
 
@@ -49,16 +48,17 @@ class HeaderReader:
     """Reads the header blocks of one connection, in their order. A block may count `most` bytes.
 
     `changes` tells whether a block changed the table: one that did not means the same until another does.
+    `size` is what the last block counted.
     """
 
-    __slots__ = ("_entries", "_limit", "_most", "_size", "changes")
+    __slots__ = ("_entries", "_limit", "_most", "_size", "changes", "size")
 
     def __init__(self, most: int) -> None:
         self._entries: deque[Header] = deque()
         self._size = 0
         self._limit = _TABLE_BYTES
         self._most = most
-        self.changes = 0
+        self.changes = self.size = 0
 
     def read(self, block: bytes) -> list[Header]:
         """The headers of a block; raises `BrokenHeaders`."""
@@ -91,6 +91,7 @@ class HeaderReader:
             if size > self._most:
                 raise BrokenHeaders("The headers are too large.")
             found.append(header)
+        self.size = size
         return found
 
     def _literal(self, block: bytes, place: int, mask: int) -> tuple[Header, int]:
@@ -174,47 +175,71 @@ def _text(block: bytes, place: int) -> tuple[bytes, int]:
     return (_unpacked(raw) if is_huffman else raw), end
 
 
-def _groups() -> tuple[list[int], list[tuple[int, int]], list[int]]:
-    """For each length of code the first code, aligned to 30 bits; that length, and the place of the code's
-    symbol among the symbols; and the symbols in the order of their codes."""
+def _tree() -> list[list[int]]:
+    """Where a bit leads from each place within a code (0: before one): to another place, or to a letter,
+    which is the complement of its symbol."""
     bits = [ord(letter) - ord("a") + 5 for letter in _CODE_BITS]
-    symbols = sorted(range(len(bits)), key=lambda symbol: (bits[symbol], symbol))
-    firsts: list[int] = []
-    groups: list[tuple[int, int]] = []
-    code = 0
-    for place, symbol in enumerate(symbols):
+    tree = [[0, 0]]
+    code = length = 0
+    for symbol in sorted(range(len(bits)), key=lambda symbol: (bits[symbol], symbol)):
+        code <<= bits[symbol] - length
         length = bits[symbol]
-        if not groups or groups[-1][0] != length:
-            firsts.append(code)
-            groups.append((length, place))
-        code += 1 << (_WIDEST - length)
-    return firsts, groups, symbols
+        place = 0
+        for shift in range(length - 1, 0, -1):
+            bit = code >> shift & 1
+            if not tree[place][bit]:
+                tree[place][bit] = len(tree)
+                tree.append([0, 0])
+            place = tree[place][bit]
+        tree[place][code & 1] = ~symbol
+        code += 1
+    return tree
 
 
-_WIDEST = 30
-_FIRSTS, _GROUPS, _SYMBOLS = _groups()
+def _steps() -> tuple[list[int], list[bytes], set[int]]:
+    """What four bits at a time lead to, from 16 times each place: 16 times the next place, and the letter
+    that they end, if any; and 16 times the places where a text may end: within at most seven ones.
+
+    The end symbol, which no text may hold, leads to a place that nothing leads away from.
+    """
+    tree = _tree()
+    nowhere = len(tree)
+    places: list[int] = []
+    letters: list[bytes] = []
+    for start in range(nowhere):
+        for nibble in range(16):
+            place, letter = start, b""
+            for shift in (3, 2, 1, 0):
+                place = tree[place][nibble >> shift & 1]
+                if place == ~_END:
+                    place = nowhere
+                    break
+                if place < 0:
+                    place, letter = 0, bytes((~place,))
+            places.append(16 * place)
+            letters.append(letter)
+    padding = {0}
+    place = 0
+    for _ in range(7):
+        place = tree[place][1]
+        padding.add(16 * place)
+    return places + 16 * [16 * nowhere], letters + 16 * [b""], padding
+
+
 _END = 256
+_PLACES, _LETTERS, _PADDING = _steps()
 
 
 def _unpacked(raw: bytes) -> bytes:
     """The text of a Huffman code."""
-    total = 8 * len(raw)
-    padded = raw + b"\xff" * 5
     made = bytearray()
     place = 0
-    while True:
-        at = place >> 3
-        window = int.from_bytes(padded[at : at + 5], "big") >> (10 - (place & 7)) & (1 << _WIDEST) - 1
-        group = bisect_right(_FIRSTS, window) - 1
-        length, first = _GROUPS[group]
-        if place + length > total:
-            break
-        symbol = _SYMBOLS[first + (window - _FIRSTS[group] >> _WIDEST - length)]
-        if symbol == _END:
-            raise BrokenHeaders("A header's text goes on behind its end.")
-        made.append(symbol)
-        place += length
-    left = total - place
-    if left > 7 or (left and raw[-1] & (1 << left) - 1 != (1 << left) - 1):
-        raise BrokenHeaders("A header's text ends within a letter.")
+    for byte in raw:
+        place += byte >> 4
+        made += _LETTERS[place]
+        place = _PLACES[place] + (byte & 15)
+        made += _LETTERS[place]
+        place = _PLACES[place]
+    if place not in _PADDING:
+        raise BrokenHeaders("A header's text is no whole text.")
     return bytes(made)

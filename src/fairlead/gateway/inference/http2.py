@@ -1,8 +1,9 @@
 """One connection of HTTP/2 (RFC 9113): frames to streams, and back.
 
 Only what a server of gRPC needs: no pushes, no priorities. What a peer may cost is bounded: the streams at a
-time, the headers, what it gives up (`_MOST_GIVEN_UP`), and what it does not read, because then nothing more
-is read of it. A peer that breaks the rules of a stream loses its connection.
+time, the headers, what it gives up and what it says beside its requests (`http2_control.py`), and what it
+does not read, because then nothing more is read of it. A malformed request loses its stream; a peer that
+breaks any other rule loses its connection.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import struct
 import time
 from typing import Any, cast
 
-from fairlead.gateway.inference.hpack import BrokenHeaders, HeaderReader
+from fairlead.gateway.inference.hpack import BrokenHeaders, Header, HeaderReader
+from fairlead.gateway.inference.http2_control import ACK, MOST_WINDOW, Controlled, require_priority
+from fairlead.gateway.inference.http2_headers import Malformed, require_request, require_trailers
 from fairlead.gateway.inference.http2_out import (
     CALM,
-    CANCEL,
     COMPRESSION,
     CONTINUATION,
     DATA,
@@ -26,8 +28,8 @@ from fairlead.gateway.inference.http2_out import (
     GOAWAY,
     HEAD,
     HEADERS,
-    NO_ERROR,
     PING,
+    PRIORITY,
     PROTOCOL,
     PUSH,
     REFUSED,
@@ -37,7 +39,6 @@ from fairlead.gateway.inference.http2_out import (
     STREAM_WINDOW,
     WINDOW,
     Broken,
-    Outgoing,
     Stream,
     frame,
 )
@@ -48,74 +49,39 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEAD_BYTES = 9
 
 _END_STREAM, _END_HEADERS, _PADDED, _PRIORITIZED = 0x1, 0x4, 0x8, 0x20
-_ACK = 0x1
-_STREAMS_SETTING, _WINDOW_SETTING, _FRAME_SETTING, _HEADERS_SETTING = 3, 4, 5, 6
+_STREAMS_SETTING, _WINDOW_SETTING, _HEADERS_SETTING = 3, 4, 6
 
 _STREAMS = 1_000
 _CONNECTION_WINDOW = 16 * 2**20
-_MOST_WINDOW = 2**31 - 1
-_MOST_FRAME = 2**24 - 1
-_LONGEST_FRAME = 256 * 1024
-_MOST_GIVEN_UP = 1_000
-"""Requests that a peer may give up beyond those that were answered; each second halves their number."""
 _MOST_BLOCKS = 64
 _LONGEST_BLOCK = 1_024
 """Header blocks of a connection whose meaning is kept: so many, and so long."""
 
 
-class Http2Connection(Outgoing):
+class Http2Connection(Controlled):
     """A connection from its first byte to its last. A request's headers may count `most_headers` bytes."""
 
     def __init__(self, most_headers: int) -> None:
         super().__init__()
         self.began = time.perf_counter()
-        self.greeted = False
-        self._reader = HeaderReader(most_headers)
+        # Larger headers are read, as their table is everybody's, and refused; far larger ones are not read.
+        self._reader = HeaderReader(2 * most_headers)
         self._most_headers = most_headers
         self._blocks: dict[bytes, Any] = {}
         self._held = b""
-        self._last = 0
         self._taken = 0
         self._partial: tuple[int, bool, bytearray] | None = None
-        self._given_up = 0
 
     # --- for whoever answers --------------------------------------------------------------------------------
 
-    def understood(self, headers: list[tuple[bytes, bytes]]) -> Any:
-        """What the headers of a request say, in a form of the server's own. It is kept and used again."""
+    def understood(self, headers: list[Header], *, too_large: bool) -> Any:
+        """What the well-formed headers of a request say, in a form of the server's own; it may raise
+        `Malformed`. It is kept and used again."""
         raise NotImplementedError
 
-    def begun(self, number: int, meaning: Any) -> Stream | None:
-        """The stream of a new request; None when it was answered at once."""
+    def stream_of(self, number: int, meaning: Any) -> Stream:
+        """The stream of a new request."""
         raise NotImplementedError
-
-    def forget(self, stream: Stream) -> None:
-        super().forget(stream)
-        if self._given_up:
-            self._given_up -= 1
-
-    def tend(self, now: float, seconds: float) -> None:
-        """Gives up answers of which the peer has taken nothing for so many seconds.
-
-        To be called about once a second, with `time.perf_counter()`.
-        """
-        self._given_up //= 2
-        if 0 < self.stuck_since < now - seconds:
-            self.abort()
-        for stream in list(self._blocked.values()):
-            if stream.moved < now - seconds:
-                self.streams.pop(stream.id, None)
-                self._blocked.pop(stream.id)
-                self.reset(stream.id, CANCEL)
-                stream.given_up()
-
-    def leave(self) -> None:
-        """Takes no more requests, and closes once those under way are answered."""
-        if not self.leaving:
-            self.leaving = True
-            self._say_goodbye(NO_ERROR)
-        if not self.streams:
-            self.close()
 
     # --- the connection -------------------------------------------------------------------------------------
 
@@ -133,9 +99,8 @@ class Http2Connection(Outgoing):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        streams, self.streams = self.streams, {}
-        self._blocked.clear()
-        for stream in streams.values():
+        for stream in list(self.streams.values()):
+            self.drop(stream)
             stream.given_up()
 
     def data_received(self, data: bytes) -> None:
@@ -146,24 +111,26 @@ class Http2Connection(Outgoing):
             if self.greeted:
                 place = self._read(data, place)
         except Broken as broken:
-            self._say_goodbye(broken.code)
+            self.say_goodbye(self._taken_up, broken.code)
             self.close()
         except BrokenHeaders:
-            self._say_goodbye(COMPRESSION)
+            self.say_goodbye(self._taken_up, COMPRESSION)
             self.close()
         else:
             self._held = data[place:] if place < len(data) else b""
 
     def _greet(self, data: bytes) -> int:
-        if len(data) < len(_PREFACE) and _PREFACE.startswith(data):
+        """Where the first frame begins, which has to be one of settings; 0 while it has not come."""
+        size = len(_PREFACE)
+        if not data.startswith(_PREFACE[: len(data)]):
+            raise Broken(PROTOCOL)
+        if len(data) < size + _HEAD_BYTES:
             return 0
-        if not data.startswith(_PREFACE):
+        _, _, kind, flags, _ = HEAD.unpack_from(data, size)
+        if kind != SETTINGS or flags & ACK:
             raise Broken(PROTOCOL)
         self.greeted = True
-        return len(_PREFACE)
-
-    def _say_goodbye(self, code: int) -> None:
-        self.write(frame(GOAWAY, 0, 0, self._last.to_bytes(4, "big") + code.to_bytes(4, "big")))
+        return size
 
     # --- frames that come -----------------------------------------------------------------------------------
 
@@ -180,7 +147,7 @@ class Http2Connection(Outgoing):
             if place > size:
                 return start - _HEAD_BYTES
             payload = data[start:place]
-            number &= _MOST_WINDOW
+            number &= MOST_WINDOW
             if self._partial is not None and kind != CONTINUATION:
                 raise Broken(PROTOCOL)
             if kind == DATA:
@@ -192,7 +159,8 @@ class Http2Connection(Outgoing):
         return place
 
     def _take_data(self, number: int, flags: int, payload: bytes) -> None:
-        self._taken += len(payload)
+        size = len(payload)
+        self._taken += size
         if self._taken >= _CONNECTION_WINDOW // 4:
             self.write(frame(WINDOW, 0, 0, self._taken.to_bytes(4, "big")))
             self._taken = 0
@@ -200,12 +168,24 @@ class Http2Connection(Outgoing):
             payload = _unpadded(payload)
         stream = self.streams.get(number)
         if stream is None:
-            if number > self._last or not number:
-                raise Broken(PROTOCOL)
+            self.overhear(number, flags & _END_STREAM, STREAM_CLOSED)
             return
         if stream.ended:
             raise Broken(STREAM_CLOSED)
-        stream.ended = bool(flags & _END_STREAM)
+        stream.room -= size
+        if stream.room < 0:
+            raise Broken(FLOW)
+        if flags & _END_STREAM:
+            stream.ended = True
+        elif not payload:
+            self.bear()
+        if stream.due >= 0:
+            stream.due -= len(payload)
+            if stream.due < 0 or (stream.ended and stream.due):
+                self.spoil(stream)
+                return
+        if size != len(payload):
+            self.grant(stream, size - len(payload))
         stream.received(payload)
 
     def _take_headers(self, number: int, flags: int, payload: bytes) -> None:
@@ -214,6 +194,7 @@ class Http2Connection(Outgoing):
         if flags & _PADDED:
             payload = _unpadded(payload)
         if flags & _PRIORITIZED:
+            require_priority(number, payload[:5])
             payload = payload[5:]
         if flags & _END_HEADERS:
             self._take_block(number, bool(flags & _END_STREAM), payload)
@@ -221,7 +202,7 @@ class Http2Connection(Outgoing):
             self._partial = number, bool(flags & _END_STREAM), bytearray(payload)
 
     def _continue(self, number: int, flags: int, payload: bytes) -> None:
-        if self._partial is None or self._partial[0] != number or not payload:
+        if self._partial is None or self._partial[0] != number:
             raise Broken(PROTOCOL)
         _, ended, block = self._partial
         block += payload
@@ -230,106 +211,91 @@ class Http2Connection(Outgoing):
         if flags & _END_HEADERS:
             self._partial = None
             self._take_block(number, ended, bytes(block))
+        elif not payload:
+            self.bear()
 
     def _take_block(self, number: int, ended: bool, block: bytes) -> None:
-        blocks = self._blocks
-        meaning = blocks.get(block)
-        if meaning is None:
-            changes = self._reader.changes
-            meaning = self.understood(self._reader.read(block))
-            if self._reader.changes != changes or len(blocks) >= _MOST_BLOCKS:
-                blocks.clear()
-            if self._reader.changes == changes and len(block) <= _LONGEST_BLOCK:
-                blocks[block] = meaning
         if number <= self._last:
-            known = self.streams.get(number)
-            if known is not None and not known.ended:
-                if not ended:
-                    raise Broken(PROTOCOL)
-                known.ended = True  # by trailers, which say nothing to us
-                known.received(b"")
-            return
-        if self.leaving:
-            self.reset(number, REFUSED)
+            self._take_trailers(number, ended, self._decoded(block))
             return
         self._last = number
-        if len(self.streams) >= _STREAMS:
-            self.reset(number, REFUSED)
+        meaning = self._blocks.get(block)
+        if meaning is None:
+            try:
+                meaning = self._meaning(block)
+            except Malformed:
+                self.refuse(number, PROTOCOL, ended=ended)
+                return
+        if self.leaving or len(self.streams) >= _STREAMS:
+            self.refuse(number, REFUSED, ended=ended)
             return
-        stream = self.begun(number, meaning)
-        if stream is not None:
-            self.streams[number] = stream
-            if ended:
-                stream.ended = True
-                stream.received(b"")
+        self._taken_up = number
+        stream = self.stream_of(number, meaning)
+        stream.ended = ended
+        self.streams[number] = stream
+        if ended:
+            if stream.due > 0:
+                self.spoil(stream)
+                return
+            stream.begin()
+            stream.received(b"")
+        else:
+            stream.begin()
+
+    def _meaning(self, block: bytes) -> Any:
+        changes = self._reader.changes
+        headers = self._decoded(block)
+        require_request(headers)
+        meaning = self.understood(headers, too_large=self._reader.size > self._most_headers)
+        if self._reader.changes == changes and len(block) <= _LONGEST_BLOCK:
+            if len(self._blocks) >= _MOST_BLOCKS:
+                self._blocks.clear()
+            self._blocks[block] = meaning
+        return meaning
+
+    def _decoded(self, block: bytes) -> list[Header]:
+        changes = self._reader.changes
+        headers = self._reader.read(block)
+        if self._reader.changes != changes:
+            self._blocks.clear()
+        return headers
+
+    def _take_trailers(self, number: int, ended: bool, headers: list[Header]) -> None:
+        """The end of a request; its trailers say nothing to us."""
+        stream = self.streams.get(number)
+        if stream is None:
+            self.overhear(number, ended, PROTOCOL)
+            return
+        if stream.ended:
+            raise Broken(STREAM_CLOSED)
+        try:
+            require_trailers(headers)
+        except Malformed:
+            self.spoil(stream)
+            return
+        if not ended or stream.due > 0:
+            self.spoil(stream)
+            return
+        stream.ended = True
+        stream.received(b"")
 
     def _take_other(self, kind: int, number: int, flags: int, payload: bytes) -> None:
         if kind == WINDOW:
-            self._widen(number, payload)
-        elif kind == PING:
-            if len(payload) != 8 or number:
-                raise Broken(FRAME_SIZE)
-            if not flags & _ACK:
-                self.write(frame(PING, _ACK, 0, payload))
-        elif kind == SETTINGS:
-            if number or len(payload) % 6:
-                raise Broken(FRAME_SIZE)
-            if not flags & _ACK:
-                self._heed(payload)
+            self.widen(number, payload)
         elif kind == RESET:
-            self._give_up(number, payload)
+            self.give_up(number, payload)
         elif kind == CONTINUATION:
             self._continue(number, flags, payload)
         elif kind == PUSH:
             raise Broken(PROTOCOL)
-
-    def _give_up(self, number: int, payload: bytes) -> None:
-        if len(payload) != 4 or not number or number > self._last:
-            raise Broken(PROTOCOL)
-        stream = self.streams.pop(number, None)
-        if stream is None:
-            return
-        self._blocked.pop(number, None)
-        stream.given_up()
-        # Whoever asks and gives up again and again has us work for nothing.
-        self._given_up += 1
-        if self._given_up > _MOST_GIVEN_UP:
-            raise Broken(CALM)
-
-    def _heed(self, payload: bytes) -> None:
-        """Takes on the peer's settings."""
-        for place in range(0, len(payload), 6):
-            name, value = struct.unpack_from(">HI", payload, place)
-            if name == _WINDOW_SETTING:
-                if value > _MOST_WINDOW:
-                    raise Broken(FLOW)
-                for stream in self.streams.values():
-                    stream.window += value - self.first_window
-                self.first_window = value
-            elif name == _FRAME_SETTING:
-                if not FRAME_BYTES <= value <= _MOST_FRAME:
+        else:
+            self.bear()
+            if kind in (SETTINGS, PING, GOAWAY):
+                if number:
                     raise Broken(PROTOCOL)
-                self._frame = min(value, _LONGEST_FRAME)
-        self.write(frame(SETTINGS, _ACK, 0, b""))
-        self.pump_all()
-
-    def _widen(self, number: int, payload: bytes) -> None:
-        if len(payload) != 4:
-            raise Broken(FRAME_SIZE)
-        size = int.from_bytes(payload, "big") & _MOST_WINDOW
-        if not number:
-            self._window += size
-            if not size or self._window > _MOST_WINDOW:
-                raise Broken(FLOW)
-            self.pump_all()
-            return
-        stream = self.streams.get(number)
-        if stream is not None:
-            stream.window += size
-            if not size or stream.window > _MOST_WINDOW:
-                raise Broken(FLOW)
-            if stream.unsent:
-                self.pump(stream)
+                self.take_aside(kind, flags, payload)
+            elif kind == PRIORITY:
+                require_priority(number, payload)
 
 
 def _unpadded(payload: bytes) -> bytes:
