@@ -27,7 +27,7 @@ from fairlead.telemetry.counters import read_counters
 __all__ = ["Observer", "evidence_of"]
 
 
-_LOG_SECONDS = 3.0
+_LOG_SECONDS = 2.0
 """So long what the log said is not asked again."""
 
 
