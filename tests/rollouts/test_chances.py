@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fairlead.rollouts.judge import judge
 from fairlead.rollouts.observation import ArmSample
-from fairlead.rollouts.policy import Decision, Rollback, apply, decide
+from fairlead.rollouts.policy import Advance, Decision, Rollback, apply, decide
 from fairlead.rollouts.reading import preset
 from fairlead.rollouts.spec import RolloutSpec
 from fairlead.telemetry.latency import BOUNDS, BUCKETS
@@ -66,6 +66,12 @@ def test_a_candidate_that_is_twice_as_slow_is_rolled_back() -> None:
     rng = np.random.default_rng(7)
     runs = [run(Traffic(rng, 0.0, 0.06), Traffic(rng, 0.0, 0.02), upto=3_000, look=250) for _ in range(20)]
     assert all(isinstance(decision, Rollback) for _, decision in runs)
+
+
+def test_a_candidate_that_is_slower_by_half_does_not_go_on_though_it_keeps_its_limit() -> None:
+    rng = np.random.default_rng(17)
+    runs = [run(Traffic(rng, 0.0, 0.03), Traffic(rng, 0.0, 0.02), upto=9_000, look=1_000) for _ in range(20)]
+    assert not any(isinstance(decision, Advance) for _, decision in runs)
 
 
 def test_of_three_hundred_harmless_twins_no_more_than_alpha_are_rolled_back() -> None:

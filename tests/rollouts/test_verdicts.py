@@ -99,6 +99,7 @@ def test_a_limit_that_is_off_condemns_nobody() -> None:
         (arm(5_000, slow=500), arm(5_000), "fail"),
         (arm(20, seconds=0.03), arm(20, seconds=0.02), "inconclusive"),
         (arm(5_000, seconds=0.022), arm(5_000, seconds=0.02), "pass"),
+        (arm(400, seconds=0.03), arm(400, seconds=0.02), "inconclusive"),
         (ArmSample(requests=9), arm(9), "no-data"),
     ],
 )

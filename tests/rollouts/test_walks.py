@@ -1,4 +1,4 @@
-"""Rollouts that are commanded, judged, and left by controllers that crash, in every order one can think of."""
+"""Rollouts that are commanded, judged, and left by controllers that crash, in every possible order."""
 
 from __future__ import annotations
 

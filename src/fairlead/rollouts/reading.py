@@ -36,7 +36,7 @@ def read_spec(document: object, outcomes: Collection[str] | None = None) -> Roll
         reason, _, where = str(error).partition(" - at `$")
         raise InvalidRollout(
             f"{where.rstrip('`').lstrip('.') or 'The rollout'}: {reason}.",
-            remedy="See the reference of rollouts for what stands there.",
+            remedy="Correct that value: percents and shares are numbers, durations too or like '10m'.",
         ) from error
     return spec.verify(outcomes)
 

@@ -232,8 +232,9 @@ def _result(metric: Metric, seen: _Seen, beside: bool) -> Result:
         least, most = -most, -least
     if least > metric.margin:
         return "fail"
-    # Buckets are too wide to prove that two p99s are alike: one that keeps its limit will do.
-    keeps = metric.name == "p99" and seen.limit is not None and seen.limit.kept
+    # Buckets are too wide to prove that two p99s are alike: one that looks alike and keeps its limit will do.
+    alike = seen.compared.estimate <= metric.margin
+    keeps = metric.name == "p99" and alike and seen.limit is not None and seen.limit.kept
     return "pass" if most < metric.margin or keeps else "inconclusive"
 
 
