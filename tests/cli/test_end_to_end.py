@@ -154,7 +154,7 @@ def test_a_person_goes_from_a_file_to_a_canary_and_back(servers: Servers, files:
     assert "no earlier production version" in again.stderr
 
     actions = [entry["action"] for entry in answer(servers, "audit", "story")]
-    assert actions == ["rollback", "promote", "deploy", "register", "deploy", "describe", "register"]
+    assert actions == ["rollback", "rollout", "rollout", "register", "deploy", "describe", "register"]
     assert "worse" in run(servers, "audit", "story").stdout
     assert "production" in run(servers, "stages", "story", "--version", "v1").stdout
     assert run(servers, "production", "story").stdout.strip() == "v1"
@@ -552,3 +552,32 @@ def test_windows_tell_how_versions_did(servers: Servers, files: Path, admin: Adm
     windows = wait_until(lambda: admin.windows("windows", since))
     assert sum(window.ok for window in windows) == 10
     assert {gateway.live for gateway in admin.gateways()} == {True}
+
+
+def test_a_rollout_is_started_shown_commanded_and_ended_from_the_command_line(
+    servers: Servers, files: Path
+) -> None:
+    for version, file in (("v1", "flower.onnx"), ("v2", "better.onnx")):
+        run(servers, "register", str(files / file), "--model", "steps", "--version", version,
+            "--reference", str(files / "iris.csv"), "--target", "kind")  # fmt: skip
+    refused = run(servers, "deploy", "steps", "v1", status=1)
+    assert "compared with" in refused.stderr
+    run(servers, "deploy", "steps", "v1", "--strategy", "direct")
+    down = run(servers, "deploy", "steps", "v2", "--steps", "25,5,100", status=1)
+    assert "goes down" in down.stderr
+    begun = run(servers, "deploy", "steps", "v2", "--steps", "5,25,100", "--bake", "1m")
+    assert "canary 5 %" in begun.stdout
+    assert "step 1 of 3" in begun.stdout
+    beside = run(servers, "deploy", "steps", "v2", "--weight", "50", status=1)
+    assert "owns the traffic" in beside.stderr
+    assert answer(servers, "widen", "steps")["weights"] == {"v1": 75.0, "v2": 25.0}
+    assert answer(servers, "pause", "steps", "--why", "lunch")["state"] == "paused"
+    assert answer(servers, "resume", "steps")["state"] == "canary"
+    shown = run(servers, "rollouts", "steps", "present").stdout
+    assert "no request yet" in shown
+    assert "lunch" in shown
+    ended = answer(servers, "abort", "steps")
+    assert (ended["state"], ended["weights"]) == ("rolled_back", {"v1": 100.0})
+    assert "rolled back" in run(servers, "rollouts", "steps").stdout
+    gone = run(servers, "pause", "steps", status=1)
+    assert "No rollout" in gone.stderr
