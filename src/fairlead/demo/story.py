@@ -253,13 +253,16 @@ class Story:
         )
 
     def _live(self, rows: pd.DataFrame, features: tuple[str, ...], *, quiet: bool = False) -> None:
-        with self.screen.progress("checkouts", len(rows)) as bar:
-            task = bar.task_ids[0]
-            done = asyncio.run(
-                replay(
-                    self.url, MODEL, rows, features, on_answer=lambda count: bar.update(task, completed=count)
-                )
-            )
+        if quiet:
+            done = asyncio.run(replay(self.url, MODEL, rows, features))
+        else:
+            with self.screen.progress("checkouts", len(rows)) as bar:
+                task = bar.task_ids[0]
+
+                def advance(count: int) -> None:
+                    bar.update(task, completed=count)
+
+                done = asyncio.run(replay(self.url, MODEL, rows, features, on_answer=advance))
         self._book(done)
         told = asyncio.run(report_outcomes(self.url, MODEL, rows, done))
         if quiet:
