@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from fairlead.errors import InvalidRollout, RolloutInProgress, RolloutNotFound, VersionNotFound
+from fairlead.errors import (
+    InvalidRollout,
+    RolloutInProgress,
+    RolloutNotFound,
+    StoreUnavailable,
+    VersionNotFound,
+)
 from fairlead.registry.registry import Registry
 from fairlead.rollouts import ledger
 from fairlead.rollouts.commands import Rollouts
@@ -276,3 +282,24 @@ def test_another_controller_finishes_what_a_killed_one_began(
     assert revisions == list(range(1, len(revisions) + 1))
     states = shop.journal(rollout.id)
     assert states.count("rolled_back") == int(bad)
+
+
+def test_a_log_that_is_away_for_a_moment_pauses_nothing(shop: Shop) -> None:
+    def away(sql: str) -> Any:
+        raise StoreUnavailable("The prediction log cannot be asked.")
+
+    shop.first = Controller(
+        shop.database, shop.traffic(), shop.counters, name="first", clock=shop.clock, ask=away
+    )
+    spec = read_spec(
+        {"steps": [{"weight": 5}, {"weight": 100}], "metrics": [{"name": "brier", "margin": 0.1}]}
+    )
+    rollout = shop.start(spec=spec).rollout
+    shop.serve(100)
+    for _ in range(6):
+        shop.first.look()
+    found = shop.entry(rollout.id).rollout
+    assert (found.state, found.errors) == ("canary", 1)
+    shop.serve(400, canary_errors=200)
+    shop.first.look()
+    assert shop.entry(rollout.id).rollout.state == "rolled_back", "the counters are there"

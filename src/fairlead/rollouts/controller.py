@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _LEASE = timedelta(seconds=10)
 _RENEW_SECONDS = 3.0
+_ERROR_SECONDS = 10.0
 _AT_ONCE = 8
 """Rollouts that are attended to at the same time: one may wait for gateways that load."""
 
@@ -67,6 +69,7 @@ class Controller:
         self._clock = clock
         self._stopping = threading.Event()
         self._attending: set[str] = set()
+        self._erred: dict[str, float] = {}
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rollout")
         self._threads: list[threading.Thread] = []
 
@@ -205,6 +208,11 @@ class Controller:
         if (after.state, after.step) != (rollout.state, rollout.step):
             self._write(entry, after, decision.reason, evidence_of(observation, judgement))
             return True
+        if after.errors > rollout.errors:
+            # What cannot be measured is tried again at once, and counted now and then.
+            if time.monotonic() < self._erred.get(rollout.id, 0.0) + _ERROR_SECONDS:
+                return False
+            self._erred[rollout.id] = time.monotonic()
         if after != rollout:
             with self._database.write() as connection:
                 ledger.note(connection, entry, after)
@@ -228,10 +236,8 @@ class Controller:
         logger.info("rollout %s of %s: %s, %s", after.id, after.model, after.state, reason)
 
 
-class _NothingMoved(FairleadError):
+class _NothingMoved(Exception):
     """A rollout that is aborted has not touched the traffic."""
-
-    code = "nothing_moved"
 
 
 def _wanted(rollout: Rollout, present: Plan | None) -> Plan:
@@ -241,7 +247,7 @@ def _wanted(rollout: Rollout, present: Plan | None) -> Plan:
     if rollout.state == "aborting":
         candidates = {arm.version for arm in present.arms}
         if rollout.stable is None or rollout.candidate not in candidates:
-            raise _NothingMoved("No traffic had moved.")
+            raise _NothingMoved
         return moves.direct(present, rollout.stable)
     if rollout.phase == "promoting":
         return moves.direct(present, rollout.candidate)
