@@ -1,9 +1,10 @@
 """Copies of answered rows for shadow versions, run while the gateway has nothing else to do.
 
 A row is offered once its record is written, and only kept then. It runs after a whole pass of the loop in
-which no request came: so the answers that came before it have left, and under load copies are what is dropped
-first. Light versions run a few rows in such a pass, heavy ones get a few at a time by their batcher. Whatever
-becomes of a copy stays here: counters, the log, and the breaker of the shadow's own version.
+which no request came, in a part of the time that requests leave free: so the answers before it have left, and
+under load copies are dropped first. Light versions run a few rows in such a pass, heavy ones get a few at a
+time by their batcher. Whatever becomes of a copy stays here: counters, the log, and the breaker of the shadow's
+own version.
 """
 
 from __future__ import annotations
@@ -33,15 +34,22 @@ logger = logging.getLogger(__name__)
 MOST_ROWS = 256
 """So many rows wait for a shadow, and take so many bytes; what comes beyond that is dropped."""
 _MOST_BYTES = 16 * 2**20
-_SHARE = 0.2
-"""Of the loop's time, copies take at most this part."""
-_RUN_SECONDS = 0.00015
-"""A request that comes meanwhile waits for so long: a pass runs as many rows as fit into it."""
+_SHARE = 0.1
+"""Of the time that requests leave free, copies take at most this part. A request that comes while copies run
+waits for them: on average a twentieth of a run, however busy the gateway is."""
+_LEAST_FREE = 0.02
+"""With less of its time free, a gateway runs no copies."""
+_RUN_SECONDS = 0.0003
+"""A run has as many rows as fit into this."""
+_ROOMY_SECONDS = 0.7 * _RUN_SECONDS
 _MOST_AT_ONCE = 64
 _ELSEWHERE_AT_ONCE = 16
 _COMPANY_SECONDS = 0.02
 """Rows are run when there are as many as fit, or the first has waited for so long."""
-_REST_SECONDS = 0.001
+_PAUSE_SECONDS = 0.001
+_BUSY_SECONDS = 0.05
+_WINDOW_SECONDS = 0.02
+_MEMORY_SECONDS = 0.1
 _TOLERANCE = 1e-6
 
 
@@ -90,8 +98,31 @@ class _Line:
         """Has so many rows run at once as fit into the time that a request may wait for them."""
         if seconds > _RUN_SECONDS:
             self.rows = max(1, self.rows // 2)
-        elif ran == self.rows and seconds < _RUN_SECONDS / 2:
+        elif ran == self.rows and seconds < _ROOMY_SECONDS:
             self.rows = min(_MOST_AT_ONCE, 2 * self.rows)
+
+
+class _Load:
+    """How much of its time this thread has computed lately, copies apart."""
+
+    __slots__ = ("_at", "_busy", "_used", "spent")
+
+    def __init__(self) -> None:
+        self._at = time.perf_counter()
+        self._used = time.thread_time()
+        self._busy = 0.0
+        self.spent = 0.0
+        """Seconds that went to copies since this was looked at."""
+
+    def free(self, now: float) -> float:
+        """The part of the time that was free."""
+        elapsed = now - self._at
+        if elapsed >= _WINDOW_SECONDS:
+            used = time.thread_time()
+            busy = (used - self._used - self.spent) / elapsed
+            self._busy += min(1.0, elapsed / _MEMORY_SECONDS) * (busy - self._busy)
+            self._at, self._used, self.spent = now, used, 0.0
+        return max(_LEAST_FREE / 2, 1.0 - self._busy)
 
 
 class Shadowing:
@@ -107,6 +138,7 @@ class Shadowing:
         self._alarm: asyncio.TimerHandle | None = None
         self._seen = -1
         self._rest_until = 0.0
+        self._load = _Load()
 
     @property
     def waiting(self) -> int:
@@ -143,50 +175,65 @@ class Shadowing:
         line.bytes += size
         if not self._looking:
             if len(asks) >= line.rows and line.task is None:
-                self._look_soon()
+                self._begin()
             elif self._alarm is None:
                 self._set_alarm()
 
     # --- when -----------------------------------------------------------------------------------------------
 
-    def _look_soon(self) -> None:
+    def _begin(self) -> None:
+        """Has rows run soon. The alarm is over, or not waited for."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         if not self._looking:
             self._looking = True
-            self._seen = -1  # a whole pass must go by first
-            asyncio.get_running_loop().call_soon(self._look)
+            self._again(0.0)
 
     def _set_alarm(self) -> None:
-        self._alarm = asyncio.get_running_loop().call_later(_COMPANY_SECONDS, self._wake)
+        self._alarm = asyncio.get_running_loop().call_later(_COMPANY_SECONDS, self._begin)
 
-    def _wake(self) -> None:
-        self._alarm = None
-        self._look_soon()
+    def _again(self, seconds: float) -> None:
+        asyncio.get_running_loop().call_later(max(_PAUSE_SECONDS, seconds), self._look)
 
     def _look(self) -> None:
-        """Runs some rows if no request came since the last look; else looks again after the next pass."""
-        loop, turns = asyncio.get_running_loop(), self._turns
-        if turns.scheduled or turns.ended != self._seen:
-            self._seen = turns.ended
-            loop.call_soon(self._look)
-            return
+        """Has rows run after the next pass without a request, if it is time for that."""
         now = time.perf_counter()
-        if now < self._rest_until:
-            loop.call_later(max(_REST_SECONDS, self._rest_until - now), self._look)
-            return
         line = next((line for line in self._lines.values() if line.is_ready(now)), None)
         if line is None:
             self._looking = False
-            if self._alarm is None and any(line.asks and not line.task for line in self._lines.values()):
+            if any(held.asks and held.task is None for held in self._lines.values()):
                 self._set_alarm()
+        elif now < self._rest_until:
+            self._again(self._rest_until - now)
+        elif self._load.free(now) < _LEAST_FREE:
+            self._again(_BUSY_SECONDS)
+        else:
+            self._seen = -1
+            self._act(line)
+
+    def _act(self, line: _Line) -> None:
+        turns = self._turns
+        if turns.scheduled or turns.ended != self._seen:
+            self._seen = turns.ended
+            asyncio.get_running_loop().call_soon(self._act, line)
             return
+        began = time.perf_counter()
         try:
             self._run(line)
         except Exception:
             logger.exception("copies for %s %s failed", line.model.name, line.arm.version_name)
             self._drop(line)
-        self._rest_until = now + (time.perf_counter() - now) / _SHARE
+        ended = time.perf_counter()
+        self._rest(began, ended)
         self._put_last(line)
-        loop.call_soon(self._look)
+        self._again(self._rest_until - ended)
+
+    def _rest(self, began: float, ended: float) -> None:
+        """Copies have taken that time: none run until it is the part of the free time that they may have."""
+        self._load.spent += ended - began
+        rest = (ended - began) / (_SHARE * self._load.free(ended))
+        self._rest_until = max(self._rest_until, ended + rest)
 
     def _put_last(self, line: _Line) -> None:
         """Another shadow's rows come first now; a line in which nothing waits goes."""
@@ -229,13 +276,13 @@ class Shadowing:
             await self._runs.submit_group(line.arm.version, good)
             ended = time.perf_counter()
             self._settle(line, asks, copies, ended - began)
-            self._rest_until = max(self._rest_until, ended + (time.perf_counter() - ended) / _SHARE)
+            self._rest(ended, time.perf_counter())
         except Exception:
             logger.exception("copies for %s %s failed", line.model.name, line.arm.version_name)
         finally:
             line.task = None
             if line.asks:
-                self._look_soon()
+                self._begin()
             else:
                 self._lines.pop(line.arm, None)
 
