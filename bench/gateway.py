@@ -75,9 +75,12 @@ def ratios(medians: dict[str, dict[str, float]]) -> dict[str, float]:
         "distinct of session.run": round(best / medians["session.run, 1 row"]["per_second"], 3),
         "hits of misses": round(medians["hits, 16 connections"]["per_second"] / distinct, 2),
         "with control and ingest of alone": round(company / best, 3),
-        "processor time per request, two workers of one": round(
-            medians["two workers, 64"]["cpu_us"] / medians["distinct, 64 connections"]["cpu_us"], 3
-        ),
+        **{
+            f"processor time per request, two workers at {count} connections of one at 64": round(
+                medians[f"two workers, {count}"]["cpu_us"] / medians["distinct, 64 connections"]["cpu_us"], 3
+            )
+            for count in (64, 128)
+        },
     }
 
 
@@ -117,9 +120,11 @@ class Bench:
                 found[f"with control and ingest, {connections}"] = self._loaded(
                     server, self._distinct, connections
                 )
-        with self._gateways(2) as server:
-            found["two workers, 64"] = self._loaded(server, self._distinct, 64)
-            found["two workers, 64"]["share of the busier"] = self._busier_share()
+        for connections in (64, 128):  # the load of one worker alone for both together, and for each
+            name = f"two workers, {connections}"
+            with self._gateways(2) as server:
+                found[name] = self._loaded(server, self._distinct, connections)
+                found[name]["share of the busier"] = self._busier_share()
         return found
 
     def _loaded(self, server: ServerProcess, load: Load, connections: int) -> dict[str, float]:
