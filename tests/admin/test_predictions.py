@@ -169,3 +169,24 @@ def test_what_the_api_says_of_windows_and_outcomes_is_what_ingest_answers() -> N
     ]
     for view, answered in pairs:
         assert view.__struct_fields__ == answered.__struct_fields__
+
+
+def test_a_shadow_is_told_beside_what_was_answered(log: Api) -> None:
+    status, report = log.call("GET", "/models/shop/shadow")
+    assert status == 200
+    assert (report["model"], report["version"], report["rows"]) == ("shop", None, 0)
+    writer = SegmentWriter(log.folder.log / "g1")
+    copy = {"source": "shadow", "arm": "shadow", "role": "shadow", "assigned_version": "v2"}
+    writer.register_schema(SCHEMA)
+    writer.append(frame(make_record(at=NOW - MINUTE, request_id="r1", prediction="0", **copy)))
+    writer.close()
+    _, report = log.call("GET", "/models/shop/shadow?version=v2")
+    assert (report["version"], report["against"], report["compared"], report["different"]) == (
+        "v2",
+        {"v1": 1},
+        1,
+        1,
+    )
+    assert report["confusion"] == [{"answered": "1", "shadow": "0", "rows": 1}]
+    assert log.refused("GET", "/models/none/shadow") == (404, "model_not_found")
+    assert log.refused("GET", "/models/shop/shadow?version=v9") == (404, "version_not_found")

@@ -23,6 +23,7 @@ from fairlead.errors import (
     VersionNotFound,
 )
 from fairlead.predictions.ask import IngestClient
+from fairlead.predictions.shadow_report import ShadowReport
 from fairlead.registry.lookup import require_model
 from fairlead.registry.registry import Registry
 
@@ -117,6 +118,26 @@ def prediction_routes(ingest: IngestClient, registry: Registry) -> APIRouter:
         begin, end = _period(since, until, timedelta(days=7))
         found = ingest.call("outcomes", model=model, since=begin, until=end)
         return msgspec.convert(found, list[OutcomeView], strict=False)
+
+    @routes.get(
+        "/models/{model}/shadow",
+        summary="What a shadow would have answered",
+        responses=refusals(ModelNotFound, VersionNotFound, *_LOG),
+    )
+    def report_shadow(
+        model: str,
+        since: _Since = None,
+        until: _Until = None,
+        version: Annotated[str | None, Query(description="A version or an alias; else the latest.")] = None,
+    ) -> Annotated[ShadowReport, WIRE]:
+        """A shadow's answers beside those that were given: whether and on whom they differ, errors and
+        latencies; of the last 24 hours by default."""
+        _require(registry, model)
+        begin, end = _period(since, until, timedelta(hours=24))
+        name = None if version is None else registry.resolve(model, version)
+        slices = [field.name for field in registry.contract(model, name).inputs if field.slice]
+        found = ingest.call("shadow", model=model, since=begin, until=end, version=name, slices=slices)
+        return msgspec.convert(found, ShadowReport, strict=False)
 
     return routes
 

@@ -43,6 +43,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "card": Entry("models", "Print the model card of a version as Markdown."),
         "contract": Entry("models", "Print the data contract of a model as TOML."),
         "metrics": Entry("history", "Show how a version has answered lately."),
+        "shadow": Entry("shadow", "Show what a shadow would have answered, and on whom it differs."),
         "stages": Entry("history", "Show how the versions of a model came to their stages."),
         "production": Entry("history", "Say which version was in production at a moment."),
         "audit": Entry("history", "Show who changed what, when and why."),

@@ -21,6 +21,7 @@ from fairlead.client.registered import (
     Model,
     OutcomeSummary,
     Registered,
+    ShadowReport,
     StageChange,
     Status,
     Version,
@@ -272,6 +273,19 @@ class Admin(RolloutCalls):
         default."""
         path = path_of("models", model, "outcomes", "summary")
         return self._get(path, tuple[OutcomeSummary, ...], _period(since, until))
+
+    def shadow(
+        self,
+        model: str,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        version: str | None = None,
+    ) -> ShadowReport:
+        """What a shadow would have answered beside what was answered; the latest shadow's, and of the last 24
+        hours, by default."""
+        query = {**({} if version is None else {"version": version}), **_period(since, until)}
+        return self._get(path_of("models", model, "shadow"), ShadowReport, query)
 
     # --- the prediction log ---------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@
 | `windows` | `model`, `since`, `until`, `step` | a `Window` per step, version, arm, role, source |
 | `version_metrics` | `model`, `version`, `window_seconds`, `source` | a `Window` |
 | `outcomes` | `model`, `since`, `until`, `source` | an `OutcomeSummary` per version and arm |
+| `shadow` | `model`, `since`, `until`, `version`, `slices` | a `ShadowReport` |
 | `status` | | a `Status` |
 | `flush` | | `flushed`: whether there was anything to bring to Parquet |
 
@@ -29,6 +30,7 @@ from msgspec import Meta
 from fairlead.errors import MalformedRequest
 from fairlead.predictions.query import Queries
 from fairlead.predictions.record import Source
+from fairlead.predictions.shadows import shadow_report
 from fairlead.predictions.summaries import Summaries
 
 __all__ = ["MAX_ROWS", "Operations"]
@@ -73,6 +75,14 @@ class _Outcomes(_Arguments):
     source: Source = "online"
 
 
+class _Shadow(_Arguments):
+    model: str
+    since: _Time
+    until: _Time
+    version: str | None = None
+    slices: list[str] = []
+
+
 class Operations:
     """The operations over one log; `answer` may be called from any thread."""
 
@@ -91,6 +101,17 @@ class Operations:
                 _Outcomes,
                 lambda asked: self._summaries.outcomes(
                     asked.model, asked.since, asked.until, source=asked.source
+                ),
+            ),
+            "shadow": (
+                _Shadow,
+                lambda asked: shadow_report(
+                    queries,
+                    asked.model,
+                    asked.since,
+                    asked.until,
+                    version=asked.version,
+                    slices=asked.slices,
                 ),
             ),
             "status": (_Arguments, lambda _: queries.ingest.status()),

@@ -3,7 +3,7 @@
 A row is offered once its record is written, and only kept then. It runs after a whole pass of the loop in
 which no request came, in a part of the time that requests leave free: so the answers before it have left, and
 under load copies are dropped first. Light versions run a few rows in such a pass, heavy ones get a few at a
-time by their batcher. Whatever becomes of a copy stays here: counters, the log, and the breaker of the shadow's
+time by their batcher. Whatever becomes of a copy stays here: counters, log, and the breaker of the shadow's
 own version.
 """
 
@@ -39,7 +39,7 @@ _SHARE = 0.1
 waits for them: on average a twentieth of a run, however busy the gateway is."""
 _LEAST_FREE = 0.02
 """With less of its time free, a gateway runs no copies."""
-_RUN_SECONDS = 0.0003
+_RUN_SECONDS = 0.0004
 """A run has as many rows as fit into this."""
 _ROOMY_SECONDS = 0.7 * _RUN_SECONDS
 _MOST_AT_ONCE = 64
@@ -60,7 +60,7 @@ def is_same(one: Any, other: Any) -> bool:
         if one and other and isinstance(one[0], dict) and isinstance(other[0], dict):
             return bool(one[0].get("id") == other[0].get("id"))
         return len(one) == len(other) and all(map(is_same, one, other))
-    if isinstance(one, float) and isinstance(other, float):
+    if float in (type(one), type(other)) and {type(one), type(other)} <= {int, float}:
         return math.isclose(one, other, rel_tol=_TOLERANCE)
     return bool(one == other)
 
