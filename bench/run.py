@@ -22,6 +22,7 @@ BENCHMARKS = (
     "workers",
     "inference",
     "overload",
+    "shadow",
     "many_models",
     "http_layers",
 )
