@@ -53,7 +53,13 @@ def test_the_document_describes_exactly_the_routes_there_are(served: Api) -> Non
     answered = described | {("/api/v1/predictions/sql", "GET")}  # the record of a request called "sql"
     for path in {path for path, _ in described}:
         filled = path.format(
-            model="none", version="v1", alias="a", request_id="r", sha256="0" * 64, rollout="r", command="pause"
+            model="none",
+            version="v1",
+            alias="a",
+            request_id="r",
+            sha256="0" * 64,
+            rollout="r",
+            command="pause",
         )
         for method in ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"):
             status = served.http.request(method, filled).status_code
