@@ -185,6 +185,22 @@ def test_rows_that_cannot_be_in_time_are_not_run(gateway, onnx):
     assert not model.arms[1].version.breaker.failures, "the caller's own deadline says nothing of the version"
 
 
+def test_the_record_of_a_caller_that_left_waits_for_nobody_else(gateway, onnx):
+    model = serve(gateway, onnx[0])
+
+    async def leave():
+        walk = asyncio.create_task(gateway.plane.infer(model, ask_for(model, GOOD)))
+        await asyncio.sleep(0)
+        walk.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await walk
+        await asyncio.sleep(0)
+
+    asyncio.run(leave())
+    (record,) = gateway.records()
+    assert record.error_code == "cancelled"
+
+
 def test_what_a_gateway_cannot_answer_in_time_is_refused_and_counted(gateway, onnx):
     model = serve(gateway, onnx[0])
 
