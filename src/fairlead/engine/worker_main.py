@@ -40,9 +40,10 @@ def main(fd: int, parent: int) -> None:
     # An object's code need not bear two threads at once; ONNX Runtime's does.
     instances = setup.spec.instances if setup.spec.kind == "onnx" else 1
     crew = Crew(run, listening(Path(setup.socket)), host, instances)
-    _send(host, Loaded())
-    # From now on it outlives its host: gateways go on, and the next host adopts it.
+    # From now on it outlives its host: gateways go on, and the next host adopts it. Whoever hears that it is
+    # loaded may rely on that; a host that is gone already cannot be told, and ends it here.
     unbind_from_parent()
+    _send(host, Loaded())
     crew.serve()
     os.killpg(0, signal.SIGKILL)  # and whatever the model has started
 
