@@ -12,6 +12,7 @@ import pytest
 
 from fairlead.errors import (
     InvalidRollout,
+    MalformedRequest,
     RolloutInProgress,
     RolloutNotFound,
     StoreUnavailable,
@@ -235,6 +236,15 @@ def test_what_cannot_be_rolled_out_is_refused(shop: Shop) -> None:
         shop.rollouts.start("new", "v1", preset(), ANN)
     with pytest.raises(RolloutNotFound):
         shop.rollouts.command("shop", "pause", ANN)
+
+
+def test_a_start_that_is_said_again_under_its_key_begins_one_rollout(shop: Shop) -> None:
+    order = Order(who="ann", key="k1")
+    first = shop.rollouts.start("shop", "v2", STEPS, order)
+    shop.first.look()
+    assert shop.rollouts.start("shop", "v2", STEPS, order).rollout.id == first.rollout.id
+    with pytest.raises(MalformedRequest, match="another command"):
+        shop.rollouts.start("shop", "v3", STEPS, order)
 
 
 class Killed(BaseException):

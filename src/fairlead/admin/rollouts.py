@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Query
 
 from fairlead.admin.callers import Expected, Key, Who, order
 from fairlead.admin.problems import refusals
-from fairlead.admin.schemas import RolloutCommand, RolloutEvent, RolloutStart, RolloutView, StepView
+from fairlead.admin.schemas import RolloutCommand, RolloutStart, RolloutView, StepView
 from fairlead.admin.wire import WIRE, StrictRoute
 from fairlead.errors import (
     GenerationConflict,
@@ -134,8 +134,5 @@ def _view(
         spec=msgspec.to_builtins(rollout.spec),
         weights=dict(weights),
         judgement=None if judgement is None else msgspec.to_builtins(judgement),
-        journal=[
-            RolloutEvent(**{name: getattr(event, name) for name in Event.__struct_fields__})
-            for event in journal
-        ],
+        journal=list(journal),
     )

@@ -12,6 +12,7 @@ from fairlead.contracts.contract import Contract
 from fairlead.registry.versions import Lineage, Manifest, ModelSettings, Version
 from fairlead.rollouts.confirmation import Confirmation
 from fairlead.rollouts.fleet import ModelState
+from fairlead.rollouts.ledger import Event
 from fairlead.runtimes.base import RuntimeSpec
 
 Why = Annotated[str, Meta(max_length=1_000, description="Why; it stands in histories and the audit log.")]
@@ -174,20 +175,6 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
     mirror: float
 
 
-class RolloutEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One transition, and what it rests on: the observation and the judgement, where one was made."""
-
-    revision: int
-    at: datetime
-    from_state: str
-    to_state: str
-    step: int
-    generation: int | None
-    who: str
-    reason: str
-    evidence: dict[str, Any]
-
-
 class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
     """How a rollout stands. `step` counts from 0 in `steps`; `weights` are percent per version now;
     `judgement` is what is to be said of the candidate at this moment. Lists have none of these, and no
@@ -211,7 +198,7 @@ class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
     spec: dict[str, Any]
     weights: dict[str, float]
     judgement: dict[str, Any] | None
-    journal: list[RolloutEvent]
+    journal: list[Event]
 
 
 class ArmView(msgspec.Struct, frozen=True, kw_only=True):

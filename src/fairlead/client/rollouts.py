@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -44,7 +45,10 @@ class RolloutCalls(Session):
             "supersede": supersede,
             "why": why,
         }
-        headers = {} if expected is None else {"if-match": f'"{expected}"'}
+        # Under one key the server begins one rollout, however often it is asked to.
+        headers = {"idempotency-key": uuid.uuid4().hex}
+        if expected is not None:
+            headers["if-match"] = f'"{expected}"'
         path = path_of("models", model, "rollouts")
         return self.send(
             Call(method="POST", path=path, body=json_body(body), headers=headers, read=reading(Rollout))

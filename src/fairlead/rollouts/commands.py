@@ -6,6 +6,7 @@ A command changes where a rollout stands, in one transaction; the controller the
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 
-from fairlead.errors import InvalidRollout, RolloutNotFound, StoreUnavailable
+from fairlead.errors import InvalidRollout, MalformedRequest, RolloutNotFound, StoreUnavailable
 from fairlead.registry import aliases
 from fairlead.registry.lookup import require_model
 from fairlead.rollouts import ledger, states
@@ -67,7 +68,8 @@ class Rollouts:
 
         Raises `ModelNotFound`, `VersionNotFound`; `InvalidRollout` when the version cannot be compared with
         anything or is in production already; `RolloutInProgress` while another is under way, unless
-        `supersede`, which ends that one where it stands.
+        `supersede`, which ends that one where it stands. Said again under the order's key it answers the
+        rollout that it began; `MalformedRequest` when that was of another version.
         """
         if self._ask is not None and spec.metrics:
             with contextlib.suppress(StoreUnavailable):
@@ -75,6 +77,10 @@ class Rollouts:
         with self.database.write() as connection:
             require_model(connection, model)
             candidate = aliases.resolve(connection, model, version)
+            identifier = _identifier(model, order.key)
+            begun = ledger.find(connection, identifier)
+            if begun is not None:
+                return _repeated(begun, candidate, order)
             if order.expected is not None:
                 plans.expect(connection, model, order.expected)
             present = plans.active(connection, model)
@@ -97,7 +103,7 @@ class Rollouts:
                     connection, other, after, who=order.who, reason=f"Superseded by {candidate}.", now=now
                 )
             rollout = Rollout(
-                id=secrets.token_hex(6),
+                id=identifier,
                 model=model,
                 stable=stable,
                 candidate=candidate,
@@ -160,6 +166,22 @@ class Rollouts:
                 journal=ledger.events(connection, entry.rollout.id),
                 weights=plan.weights() if plan else {},
             )
+
+
+def _identifier(model: str, key: str | None) -> str:
+    """A rollout's name: made of the key of the command that begins it, so that it begins once."""
+    if key is None:
+        return secrets.token_hex(6)
+    return hashlib.sha256(f"{model}\0{key}".encode()).hexdigest()[:12]
+
+
+def _repeated(begun: Entry, candidate: str, order: Order) -> Entry:
+    if begun.rollout.candidate != candidate:
+        raise MalformedRequest(
+            f"The idempotency key {order.key!r} was used for another command.",
+            remedy="Make a new key for each command.",
+        )
+    return begun
 
 
 def _found(connection: sa.Connection, model: str, rollout: str | None) -> Entry:

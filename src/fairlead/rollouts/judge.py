@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from fairlead.experiments.multiplicity import share_of_alpha
 from fairlead.experiments.sample_ratio import sample_ratio
 from fairlead.rollouts.observation import UNITS, Observation
 from fairlead.rollouts.spec import RolloutSpec, Step
@@ -41,7 +42,7 @@ def judge(spec: RolloutSpec, step: Step | None, observation: Observation) -> Jud
     """
     deciding = [metric for metric in spec.watched if metric.kind in _DECIDING]
     rounds = len(spec.judged) + bool(spec.bake)
-    alpha = spec.alpha / max(1, len(deciding) * rounds)
+    alpha = share_of_alpha(spec.alpha, max(1, len(deciding) * rounds))
     verdicts = tuple(
         verdict(metric, spec.limits, observation, alpha=alpha, beside=step is not None)
         for metric in spec.watched

@@ -19,8 +19,8 @@ from fairlead.routing.plan import Plan
 from fairlead.stores.tables import rollout_events, rollouts
 
 __all__ = [
-    "Entry", "Event", "active", "begin", "due", "end_by_hand", "events", "get", "hold", "move", "note",
-    "of_model", "refuse_beside",
+    "Entry", "Event", "active", "begin", "due", "end_by_hand", "events", "find", "get", "hold", "move",
+    "note", "of_model", "refuse_beside",
 ]  # fmt: skip
 
 
@@ -74,12 +74,18 @@ def begin(connection: sa.Connection, rollout: Rollout, *, now: datetime, who: st
 
 def get(connection: sa.Connection, identifier: str) -> Entry:
     """The rollout; raises `RolloutNotFound`."""
-    row = connection.execute(sa.select(rollouts).where(rollouts.c.id == identifier)).one_or_none()
-    if row is None:
+    entry = find(connection, identifier)
+    if entry is None:
         raise RolloutNotFound(
             f"There is no rollout {identifier!r}.", remedy="`fairlead rollouts MODEL` lists a model's."
         )
-    return _entry(row)
+    return entry
+
+
+def find(connection: sa.Connection, identifier: str) -> Entry | None:
+    """The rollout of that name, if there is one."""
+    row = connection.execute(sa.select(rollouts).where(rollouts.c.id == identifier)).one_or_none()
+    return None if row is None else _entry(row)
 
 
 def active(connection: sa.Connection, model: str) -> Entry | None:
