@@ -46,6 +46,7 @@ def one(what, numbers):
         signal.raise_signal(signal.SIGSEGV)  # in this thread: it must not answer first
     if what == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(60)  # another thread may take the signal: this one must not answer before all stand still
     if what == "exit":
         os._exit(3)
     if what == "sys.exit":
