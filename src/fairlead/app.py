@@ -36,6 +36,7 @@ def run_control(settings: Settings) -> None:
     from fairlead.admin.blobs import UPLOADS
     from fairlead.admin.versions import PROBES
     from fairlead.errors import PortInUse
+    from fairlead.evaluation.scoring import SCORING
     from fairlead.predictions.ask import IngestClient
     from fairlead.registry.registry import Registry
     from fairlead.rollouts.controller import Controller
@@ -58,7 +59,7 @@ def run_control(settings: Settings) -> None:
         ) from error
 
     folder = DataFolder(settings.folder).make()
-    for left in (*folder.run.glob(f"{UPLOADS}*"), *folder.run.glob(f"{PROBES}*")):
+    for left in (path for prefix in (UPLOADS, PROBES, SCORING) for path in folder.run.glob(f"{prefix}*")):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     database = Database(settings.database)
     registry = Registry(database, Blobs(settings.artifacts))

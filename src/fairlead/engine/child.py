@@ -16,14 +16,12 @@ from typing import cast
 
 from fairlead.engine.frames import FrameError, Frames, Loaded, Ping, Pong, Setup, WorkerSpec, encode
 from fairlead.engine.paths import connected
-from fairlead.runtimes.isolation import scrubbed_environment
+from fairlead.runtimes.isolation import start_bound
 
 __all__ = ["Child"]
 
+_WORKER = "fairlead.engine.worker_main"
 _POLL_SECONDS = 0.005
-_HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-"""A run of one row reads every weight once, and on pages of 4 KiB up to a quarter of its time goes into
-finding them. This asks the system for larger ones; where it gives none, nothing changes."""
 _LAST_MOMENT_SECONDS = 0.05
 """A dying process closes its socket a moment before it can be asked how it died."""
 
@@ -58,7 +56,7 @@ class Child(asyncio.Protocol):
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                self._process = _spawn(python, spec, theirs)
+                self._process = start_bound(_WORKER, spec.folder, theirs, python=python, threads=spec.threads)
             self._watch(self._process.pid)
             await self._talk(ours)
         except BaseException:
@@ -183,19 +181,3 @@ class Child(asyncio.Protocol):
     def _closed(self) -> None:
         if not self.gone.done():
             self.kill("it closed its socket")
-
-
-def _spawn(python: str, spec: WorkerSpec, theirs: socket.socket) -> subprocess.Popen[bytes]:
-    fd = theirs.fileno()
-    # The folder's files are those of the manifest: compiled modules must not be written beside them.
-    environment = scrubbed_environment(os.environ, spec.threads) | _HUGE_PAGES
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    return subprocess.Popen(
-        [python, "-m", "fairlead.engine.worker_main", str(fd), str(os.getpid())],
-        cwd=spec.folder,
-        env=environment,
-        pass_fds=[fd],
-        stdin=subprocess.DEVNULL,
-        stdout=2,  # what a model prints must not get among a program's output
-        start_new_session=True,
-    )

@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-__all__ = ["cpu_name", "held_bytes", "resident_bytes", "return_freed_memory"]
+__all__ = ["cpu_name", "held_bytes", "peak_bytes", "resident_bytes", "return_freed_memory"]
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -32,6 +32,16 @@ def resident_bytes(pid: int | str = "self") -> int:
     except OSError:
         return 0
     return int(fields[1]) * _PAGE if len(fields) > 1 else 0
+
+
+def peak_bytes(pid: int | str = "self") -> int:
+    """The most resident memory that process has had since it started its program; 0 when it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
+    except OSError:
+        return 0
+    line = next((line for line in text.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
+    return int(line.split()[1]) * 1024
 
 
 class _Mallinfo(ctypes.Structure):

@@ -27,6 +27,7 @@ from fairlead.errors import DigestMismatch, TrustRequired
 from fairlead.registry.artifacts import verify
 from fairlead.registry.versions import Manifest, ModelSettings, VersionSpec
 from fairlead.runtimes.binding import Binding
+from fairlead.runtimes.label import runtime_label
 from fairlead.runtimes.onnx import OnnxRuntime
 from fairlead.runtimes.placement import MeasureTask, is_heavy, recall
 from fairlead.runtimes.warmup import warm_row
@@ -35,7 +36,7 @@ from fairlead.serving.live import LoadedVersion
 from fairlead.serving.ondemand import OnDemand
 from fairlead.serving.residents import Entry, Residents
 
-__all__ = ["Loader", "load_inline"]
+__all__ = ["Loader", "load_inline", "worker_spec"]
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ class Loader:
         held, seconds = self._held.get(key), 0.0
         if held is None:
             started = time.perf_counter()
-            held = _Held(await self._open(key, spec), _label(spec))
+            held = _Held(await self._open(key, spec), runtime_label(spec.runtime.kind))
             seconds = time.perf_counter() - started
         elif isinstance(held.engine, OnDemand):
             await held.engine.wake()
@@ -160,7 +161,7 @@ class Loader:
         held = self._held.get(key)
         if held is None:
             _require_files(self._folder.versions / spec.manifest.digest, spec.manifest)
-            held = self._held[key] = _Held(self._sleeper(key, spec), _label(spec))
+            held = self._held[key] = _Held(self._sleeper(key, spec), runtime_label(spec.runtime.kind))
         elif not isinstance(held.engine, OnDemand):
             # Loaded for good until now, and a change of settings allows that it leaves memory.
             held.engine = self._sleeper(key, spec, held.engine)
@@ -213,7 +214,7 @@ class Loader:
             return InlineEngine(runtime)
         engine = WorkerEngine(
             self._leases,
-            _worker_spec(spec, path),
+            worker_spec(spec, path),
             memory_limit_mb=spec.settings.memory_limit_mb,
             timeout=spec.settings.timeout_ms / 1000,
             terms=terms_of(spec.settings),
@@ -292,7 +293,8 @@ def terms_of(settings: ModelSettings) -> Terms:
     )
 
 
-def _worker_spec(spec: VersionSpec, path: Path) -> WorkerSpec:
+def worker_spec(spec: VersionSpec, path: Path) -> WorkerSpec:
+    """The version as the process that runs its model needs it; its files lie in the folder `path`."""
     parts = {part: getattr(spec.runtime.outputs, part) for part in spec.runtime.outputs.__struct_fields__}
     return WorkerSpec(
         digest=spec.manifest.digest,
@@ -310,12 +312,6 @@ def _loaded_as(spec: VersionSpec) -> bytes:
     return msgspec.msgpack.encode(
         (spec.manifest.digest, spec.runtime, spec.contract.names, spec.settings.instances)
     )
-
-
-def _label(spec: VersionSpec) -> str:
-    if spec.runtime.kind == "python":
-        return "python"
-    return f"onnxruntime {OnnxRuntime.library_version} {OnnxRuntime.cpu}"
 
 
 def _count_load(version: LoadedVersion, seconds: float) -> None:
