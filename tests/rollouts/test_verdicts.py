@@ -13,7 +13,8 @@ from fairlead.rollouts.spec import WATCHED, Limits, Metric
 from fairlead.rollouts.verdicts import MetricVerdict, verdict
 from tests.rollouts.seen import arm, seen
 
-ERRORS, P99, REJECTIONS = WATCHED
+COUNTED = WATCHED[:3]
+ERRORS, P99, REJECTIONS = COUNTED
 USUAL, FREE = Limits(), Limits(error_rate=None, p99_ms=None)
 GOAL = Metric(name="conversion", kind="goal", margin=0.01, higher_is="better")
 
@@ -155,7 +156,7 @@ def test_means_of_few_units_are_not_believed() -> None:
 
 def test_what_could_not_be_measured_is_an_error_and_says_why() -> None:
     away = seen(arm(10_000, 900), errors={"counters": "The folder is gone."})
-    for metric in WATCHED:
+    for metric in COUNTED:
         found = of(metric, away)
         assert (found.result, found.low) == ("error", None)
         assert "The folder is gone." in found.sentence
@@ -197,7 +198,7 @@ def test_nothing_that_is_seen_is_without_a_verdict_and_numbers_that_can_be_store
     failed: int, theirs: int, n: int, m: int
 ) -> None:
     observation = seen(arm(n, min(failed, n), slow=min(failed, n)), arm(m, min(theirs, m)))
-    for metric in WATCHED:
+    for metric in COUNTED:
         for beside in (True, False):
             found = of(metric, observation, beside=beside)
             assert found.sentence.endswith(".")

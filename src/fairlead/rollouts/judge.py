@@ -6,8 +6,9 @@ import msgspec
 
 from fairlead.experiments.multiplicity import share_of_alpha
 from fairlead.experiments.sample_ratio import sample_ratio
+from fairlead.rollouts.answer_verdicts import answer_verdict
 from fairlead.rollouts.observation import UNITS, Observation
-from fairlead.rollouts.spec import RolloutSpec, Step
+from fairlead.rollouts.spec import AGREEMENT, BUILT_IN, OUTPUT_SHIFT, Metric, RolloutSpec, Step
 from fairlead.rollouts.verdicts import MetricVerdict, Result, verdict
 
 __all__ = ["Judgement", "judge"]
@@ -38,15 +39,16 @@ def judge(spec: RolloutSpec, step: Step | None, observation: Observation) -> Jud
 
     The alpha of the spec is shared out evenly over the metrics that can roll back and the steps judged, so
     that it holds for the rollout as a whole, however often one looks. A goal says how it fares in every step
-    and has to hold in the last.
+    and has to hold in the last. Copies for a shadow run in idle moments, several at a time, so that their p99
+    is told and decides nothing; outcomes belong to answers that somebody got.
     """
     deciding = [metric for metric in spec.watched if metric.kind in _DECIDING]
     rounds = len(spec.judged) + bool(spec.bake)
     alpha = share_of_alpha(spec.alpha, max(1, len(deciding) * rounds))
     verdicts = tuple(
-        verdict(metric, spec.limits, observation, alpha=alpha, beside=step is not None)
+        _verdict(_in_step(metric, step), spec, observation, alpha=alpha, beside=step is not None)
         for metric in spec.watched
-        if step is not None or metric.name in _LIMITED
+        if _tells(metric, step, observation)
     )
     waiting = () if step is None else _waiting(step, observation)
     last = step is not None and step == spec.judged[-1]
@@ -61,6 +63,31 @@ def judge(spec: RolloutSpec, step: Step | None, observation: Observation) -> Jud
         mismatch=_mismatch(observation),
         regressed=tuple(v.metric for v in verdicts if v.kind == "signal" and v.result == "fail"),
     )
+
+
+def _tells(metric: Metric, step: Step | None, observation: Observation) -> bool:
+    """Whether there is anything in that step that the metric could be measured by."""
+    if step is None:
+        return metric.name in _LIMITED
+    if metric.name == OUTPUT_SHIFT:
+        return bool(step.weight) and (observation.outputs is not None or OUTPUT_SHIFT in observation.errors)
+    if metric.name == AGREEMENT:
+        return bool(step.mirror)
+    return bool(step.weight) or metric.name in BUILT_IN
+
+
+def _in_step(metric: Metric, step: Step | None) -> Metric:
+    if step is not None and step.mirror and metric.name == "p99":
+        return msgspec.structs.replace(metric, kind="dry-run")
+    return metric
+
+
+def _verdict(
+    metric: Metric, spec: RolloutSpec, observation: Observation, *, alpha: float, beside: bool
+) -> MetricVerdict:
+    if metric.name in (OUTPUT_SHIFT, AGREEMENT):
+        return answer_verdict(metric, observation, alpha=alpha)
+    return verdict(metric, spec.limits, observation, alpha=alpha, beside=beside)
 
 
 def _overall(

@@ -16,7 +16,7 @@ from fairlead.rollouts.observation import Outcome
 from fairlead.rollouts.spec import Metric
 from fairlead.rollouts.states import Rollout
 
-__all__ = ["QUALITY", "Ask", "known_outcomes", "outcome_of", "units_of"]
+__all__ = ["QUALITY", "Ask", "known_outcomes", "outcome_of", "quoted", "seen_of", "units_of"]
 
 Ask = Callable[[str], Sequence[Mapping[str, Any]]]
 """Answers a query with its rows."""
@@ -73,7 +73,7 @@ _METRICS = "SELECT DISTINCT metric FROM outcomes WHERE model = {model} AND metri
 def units_of(ask: Ask, rollout: Rollout) -> dict[str, int]:
     """The different units that canary and control have met since the step began; requests without a unit of
     their own do not count."""
-    rows = ask(_UNITS.format(seen=_seen(rollout)))
+    rows = ask(_UNITS.format(seen=seen_of(rollout)))
     return {str(row["arm"]): int(row["units"]) for row in rows}
 
 
@@ -83,14 +83,14 @@ def outcome_of(ask: Ask, rollout: Rollout, metric: Metric, now: datetime) -> Out
     An outcome is summed over each unit from its first exposure on, and counts once the unit's window is over.
     """
     if metric.name in QUALITY:
-        rows = ask(_QUALITY.format(seen=_seen(rollout), value=QUALITY[metric.name]))
+        rows = ask(_QUALITY.format(seen=seen_of(rollout), value=QUALITY[metric.name]))
     else:
         rows = ask(
             _OUTCOME.format(
-                seen=_seen(rollout),
-                seen_p=_seen(rollout, "p."),
-                model=_text(rollout.model),
-                metric=_text(metric.name),
+                seen=seen_of(rollout),
+                seen_p=seen_of(rollout, "p."),
+                model=quoted(rollout.model),
+                metric=quoted(metric.name),
                 window=f"{metric.window:.3f}",
                 mature=(now - timedelta(seconds=metric.window)).isoformat(),
             )
@@ -105,7 +105,7 @@ def outcome_of(ask: Ask, rollout: Rollout, metric: Metric, now: datetime) -> Out
 
 def known_outcomes(ask: Ask, model: str) -> set[str]:
     """The names by which something can be measured of the model: quality, and outcomes that have come."""
-    return {*QUALITY, *(str(row["metric"]) for row in ask(_METRICS.format(model=_text(model))))}
+    return {*QUALITY, *(str(row["metric"]) for row in ask(_METRICS.format(model=quoted(model))))}
 
 
 def _aggregate(row: Mapping[str, Any], *, yes_or_no: bool) -> Proportion | Mean:
@@ -114,9 +114,10 @@ def _aggregate(row: Mapping[str, Any], *, yes_or_no: bool) -> Proportion | Mean:
     return Mean(int(row["n"]), float(row["total"]), float(row["squares"]))
 
 
-def _seen(rollout: Rollout, of: str = "") -> str:
+def seen_of(rollout: Rollout, of: str = "") -> str:
+    """SQL for the records of both arms since the rollout's step began; `of` goes before each column."""
     text = _SEEN.format(
-        model=_text(rollout.model),
+        model=quoted(rollout.model),
         generation=int(rollout.generation or 0),
         since=rollout.entered_at.isoformat(),
         canary=CANARY,
@@ -129,5 +130,6 @@ def _seen(rollout: Rollout, of: str = "") -> str:
     return text
 
 
-def _text(value: str) -> str:
+def quoted(value: str) -> str:
+    """A text as SQL has it."""
     return "'" + value.replace("'", "''") + "'"

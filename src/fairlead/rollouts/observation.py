@@ -15,7 +15,7 @@ from fairlead.experiments.aggregates import Mean, Proportion, Ratio
 from fairlead.telemetry.counters import ArmCounters
 from fairlead.telemetry.latency import BUCKETS
 
-__all__ = ["COUNTERS", "UNITS", "ArmSample", "Observation", "Outcome", "reading"]
+__all__ = ["COUNTERS", "UNITS", "ArmSample", "Observation", "Outcome", "Outputs", "reading"]
 
 COUNTERS, UNITS = "counters", "units"
 """Sources other than a metric's own name under which `Observation.errors` says what could not be measured."""
@@ -28,13 +28,17 @@ class ArmSample(msgspec.Struct, frozen=True, kw_only=True):
 
     `requests` were assigned to the arm and answered, also when another version stood in. `failures` are those
     that its own version could not answer, whoever then did; `rejected` are those whose features broke the
-    contract. `latency` counts answers by bucket (`telemetry.latency.BOUNDS`).
+    contract. `latency` counts answers by bucket (`telemetry.latency.BOUNDS`). Of a shadow's copies, `same`
+    and `different` were compared with what was answered; for those `dropped` there was no room.
     """
 
     requests: int = 0
     failures: int = 0
     rejected: int = 0
     latency: tuple[int, ...] = (0,) * BUCKETS
+    same: int = 0
+    different: int = 0
+    dropped: int = 0
 
     @property
     def errors(self) -> Proportion:
@@ -54,8 +58,12 @@ class ArmSample(msgspec.Struct, frozen=True, kw_only=True):
             failures=self.failures - earlier.failures,
             rejected=self.rejected - earlier.rejected,
             latency=tuple(a - b for a, b in zip(self.latency, earlier.latency, strict=True)),
+            same=self.same - earlier.same,
+            different=self.different - earlier.different,
+            dropped=self.dropped - earlier.dropped,
         )
-        if min(found.requests, found.failures, found.rejected, *found.latency) < 0:
+        scalars = (found.requests, found.failures, found.rejected, found.same, found.different, found.dropped)
+        if min(*scalars, *found.latency) < 0:
             raise ValueError("the later reading of the counters is smaller than the earlier one")
         return found
 
@@ -68,6 +76,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     canary: Proportion | Mean | Ratio
 
 
+class Outputs(msgspec.Struct, frozen=True, kw_only=True):
+    """How many units of each arm got an output of each class as their first answer. `answers` is of how many
+    answers of an arm the log tells, of the arm with fewer. Without classes nothing can be told yet."""
+
+    classes: tuple[str, ...] = ()
+    control: tuple[int, ...] = ()
+    canary: tuple[int, ...] = ()
+    answers: int = 0
+
+
 class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen at `at` of the time since `since`, when all gateways first served `generation`.
 
@@ -76,7 +94,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     version's last sample, if there is one, and only tells what limits it kept itself.
 
     `units` counts the different units seen per arm, `expected` is the share that each arm should have of
-    them. `outcomes` are by metric. `errors` says, by metric or source, what could not be measured and why.
+    them. `outcomes` are by metric. `outputs` are None where no log is asked, or where outputs cannot be
+    sorted into classes. `errors` says, by metric or source, what could not be measured and why.
     `confirmed` is whether every live gateway serves the generation.
     """
 
@@ -88,6 +107,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     units: dict[str, int] = {}
     expected: dict[str, float] = {}
     outcomes: dict[str, Outcome] = {}
+    outputs: Outputs | None = None
     errors: dict[str, str] = {}
     confirmed: bool = True
 
@@ -99,7 +119,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
 def reading(counters: Iterable[ArmCounters], model: str, arm: str, version: str) -> ArmSample:
     """What the counters say of that version in that arm, in every role; of an arm that they lack, nothing."""
-    requests = failures = rejected = 0
+    requests = failures = rejected = same = different = dropped = 0
     latency = [0] * BUCKETS
     for row in counters:
         if (row.key.model, row.key.arm, row.key.version) != (model, arm, version):
@@ -110,5 +130,11 @@ def reading(counters: Iterable[ArmCounters], model: str, arm: str, version: str)
         # Not `faults`: tables do not count a breaker's refusals there, and rows of callers that left do.
         failures += cells["failed"] + sum(cells[name] for name in _STOOD_IN)
         rejected += cells["rejected"]
+        same += cells["shadow_same"]
+        different += cells["shadow_different"]
+        dropped += cells["shadow_dropped"]
         latency = [a + b for a, b in zip(latency, row.latency, strict=True)]
-    return ArmSample(requests=requests, failures=failures, rejected=rejected, latency=tuple(latency))
+    return ArmSample(
+        requests=requests, failures=failures, rejected=rejected, latency=tuple(latency), same=same,
+        different=different, dropped=dropped,
+    )  # fmt: skip

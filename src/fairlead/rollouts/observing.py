@@ -17,8 +17,17 @@ from fairlead.rollouts.judge import Judgement
 from fairlead.rollouts.ledger import Entry
 from fairlead.rollouts.logged import Ask, outcome_of, units_of
 from fairlead.rollouts.moves import CANARY, CONTROL, SHADOW, STABLE
-from fairlead.rollouts.observation import COUNTERS, UNITS, ArmSample, Observation, Outcome, reading
-from fairlead.rollouts.spec import BUILT_IN
+from fairlead.rollouts.observation import (
+    COUNTERS,
+    UNITS,
+    ArmSample,
+    Observation,
+    Outcome,
+    Outputs,
+    reading,
+)
+from fairlead.rollouts.outputs import Classes, classes_of, outputs_of
+from fairlead.rollouts.spec import BUILT_IN, OUTPUT_SHIFT
 from fairlead.rollouts.states import Rollout
 from fairlead.routing import plans
 from fairlead.routing.plan import Plan
@@ -29,15 +38,19 @@ __all__ = ["Observer", "evidence_of"]
 
 _LOG_SECONDS = 2.0
 """So long what the log said is not asked again."""
+_LOG_SHARE = 0.05
+"""Of its time, the log computes answers for one rollout for this part at most."""
 
 
 class Logged(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log said of a rollout's step when it was asked last, and when that was (monotonic seconds)."""
+    """What the log said of a rollout's step when it was asked last, and until when that will do (monotonic
+    seconds)."""
 
     revision: int
-    asked: float
+    fresh_until: float
     units: dict[str, int] = {}
     outcomes: dict[str, Outcome] = {}
+    outputs: Outputs | None = None
     errors: dict[str, str] = {}
 
 
@@ -52,6 +65,7 @@ class Observer:
         self._counters = counters
         self._ask = ask
         self._logged: dict[str, Logged] = {}
+        self._classes: dict[str, Classes] = {}
 
     def baseline(self, rollout: Rollout) -> dict[str, Any]:
         """The counters of the rollout's arms now, to be kept while its present step lasts."""
@@ -82,6 +96,7 @@ class Observer:
             units=logged.units,
             expected=_expected(plan) if logged.units else {},
             outcomes=logged.outcomes,
+            outputs=logged.outputs,
             errors={**logged.errors, **errors},
             confirmed=all(gateway.of(rollout.model).active >= generation for gateway in live),
         )
@@ -90,10 +105,10 @@ class Observer:
         """What the log says of a canary's step; an answer is kept for a moment, since looks are frequent."""
         rollout, ask = entry.rollout, self._ask
         if ask is None or rollout.phase != "canary" or rollout.generation is None:
-            return Logged(revision=entry.revision, asked=0.0)
+            return Logged(revision=entry.revision, fresh_until=0.0)
         held = self._logged.get(rollout.id)
         moment = time.monotonic()
-        if held is not None and held.revision == entry.revision and moment < held.asked + _LOG_SECONDS:
+        if held is not None and held.revision == entry.revision and moment < held.fresh_until:
             return held
         units: dict[str, int] = {}
         outcomes: dict[str, Outcome] = {}
@@ -112,13 +127,35 @@ class Observer:
             else:
                 if found is not None:
                     outcomes[metric.name] = found
+        outputs = None
+        try:
+            outputs = self._outputs(ask, rollout)
+        except FairleadError as error:
+            errors[OUTPUT_SHIFT] = error.message
+        took = time.monotonic() - moment
         told = Logged(
-            revision=entry.revision, asked=time.monotonic(), units=units, outcomes=outcomes, errors=errors
+            revision=entry.revision,
+            fresh_until=moment + max(_LOG_SECONDS, took / _LOG_SHARE),
+            units=units,
+            outcomes=outcomes,
+            outputs=outputs,
+            errors=errors,
         )
         self._logged = {
-            name: old for name, old in self._logged.items() if moment < old.asked + 100 * _LOG_SECONDS
+            name: old for name, old in self._logged.items() if moment < old.fresh_until + 100 * _LOG_SECONDS
         } | {rollout.id: told}
+        self._classes = {name: found for name, found in self._classes.items() if name in self._logged}
         return told
+
+    def _outputs(self, ask: Ask, rollout: Rollout) -> Outputs | None:
+        """None where outputs cannot be sorted into classes. Classes stay as they were settled."""
+        classes = self._classes.get(rollout.id) or classes_of(ask, rollout)
+        if classes is None:
+            return Outputs()
+        self._classes[rollout.id] = classes
+        if not classes.names and not classes.cuts:
+            return None
+        return outputs_of(ask, rollout, classes)
 
     def _readings(self, rollout: Rollout) -> dict[str, ArmSample]:
         counters = read_counters(self._counters)

@@ -14,14 +14,26 @@ import msgspec
 
 from fairlead.errors import InvalidRollout
 
-__all__ = ["BUILT_IN", "WATCHED", "WHOLE", "Limits", "Metric", "RolloutSpec", "Step", "Strategy"]
+__all__ = [
+    "AGREEMENT",
+    "BUILT_IN",
+    "OUTPUT_SHIFT",
+    "WATCHED",
+    "WHOLE",
+    "Limits",
+    "Metric",
+    "RolloutSpec",
+    "Step",
+    "Strategy",
+]
 
 Strategy = Literal["canary", "shadow", "blue-green", "ab", "direct"]
 Inconclusive = Literal["pause", "rollback", "advance"]
 MetricKind = Literal["guardrail", "signal", "goal", "dry-run"]
 
-BUILT_IN = ("error_rate", "p99", "rejections")
-"""Metrics that the gateways' counters give. Every other name is that of an outcome."""
+OUTPUT_SHIFT, AGREEMENT = "output_shift", "agreement"
+BUILT_IN = ("error_rate", "p99", "rejections", OUTPUT_SHIFT, AGREEMENT)
+"""Metrics of answers, which every model has. Every other name is that of an outcome."""
 
 _MINUTE, _DAY = 60.0, 86_400.0
 WHOLE = {"direct", "blue-green"}
@@ -77,6 +89,8 @@ WATCHED = (
     Metric(name="error_rate", margin=0.005),
     Metric(name="p99", margin=0.2, margin_is="relative"),
     Metric(name="rejections", kind="signal", margin=0.005),
+    Metric(name=OUTPUT_SHIFT, margin=0.25),
+    Metric(name=AGREEMENT, kind="dry-run", margin=0.05, higher_is="better"),
 )
 """The metrics that are always compared, as they are unless told otherwise."""
 
@@ -84,8 +98,8 @@ WATCHED = (
 class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole rollout. `bake` is how many seconds the candidate is watched after it got everything.
 
-    `metrics` are in addition to error rate, p99 and rejections, which are always compared; one of their names
-    changes how. `alpha` is the chance that a harmless candidate is rolled back, metrics and steps together.
+    `metrics` are in addition to those that are always compared (`WATCHED`); one of their names changes how.
+    `alpha` is the chance that a harmless candidate is rolled back, metrics and steps together.
     """
 
     strategy: Strategy = "canary"
@@ -244,10 +258,10 @@ def _verify_metric(metric: Metric, outcomes: Collection[str] | None) -> None:
         )
     _verify_duration(f"The window of {metric.name!r}", metric.window)
     if metric.name in BUILT_IN:
-        if metric.higher_is == "better" or metric.kind == "goal":
+        if (metric.higher_is == "better") != (metric.name == AGREEMENT) or metric.kind == "goal":
             raise InvalidRollout(
-                f"More of {metric.name!r} is never better, so that it cannot be won.",
-                remedy="Make it a guardrail, a signal or a dry run, where higher is worse.",
+                f"{metric.name!r} only tells harm: it cannot be won, nor turned round.",
+                remedy="Make it a guardrail, a signal or a dry run, and leave higher_is out.",
                 metric=metric.name,
             )
         if metric.name == "p99" and metric.margin_is == "absolute":
@@ -255,6 +269,14 @@ def _verify_metric(metric: Metric, outcomes: Collection[str] | None) -> None:
                 "Two p99s are compared by their ratio.",
                 remedy="Give a relative margin; for milliseconds there is limits.p99_ms.",
                 metric="p99",
+            )
+        if metric.name in (OUTPUT_SHIFT, AGREEMENT) and not (
+            metric.margin_is == "absolute" and metric.margin < 1
+        ):
+            raise InvalidRollout(
+                f"The margin of {metric.name!r} is a share of the answers.",
+                remedy="Give an absolute margin below 1, such as 0.25.",
+                metric=metric.name,
             )
     elif outcomes is not None and metric.name not in outcomes:
         known = [*BUILT_IN, *sorted(outcomes)]
