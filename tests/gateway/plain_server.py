@@ -14,6 +14,7 @@ import uvloop
 
 from fairlead.errors import FairleadError
 from fairlead.gateway.connection import HttpConnection
+from fairlead.gateway.messages import Gatekeeper
 from fairlead.gateway.protocol import HttpServer, Limits, Request, response
 from fairlead.gateway.statuses import problem, status_of
 from fairlead.serving.envelope import encode
@@ -49,9 +50,10 @@ def limits(**changes: Any) -> Limits:
 class Running:
     """A server in a thread of its own."""
 
-    def __init__(self, bounds: Limits, handle: Handle = echo) -> None:
+    def __init__(self, bounds: Limits, handle: Handle = echo, turn_away: Gatekeeper = lambda _: None) -> None:
         self.limits = bounds
         self.handle = handle
+        self.turn_away = turn_away
         self.started = threading.Event()
         self.thread = threading.Thread(target=lambda: uvloop.run(self._serve()), daemon=True)
         self.thread.start()
@@ -59,7 +61,8 @@ class Running:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.server = HttpServer(self.handle, refuse, self.limits, Turns(lambda: None, lambda: None))
+        turns = Turns(lambda: None, lambda: None)
+        self.server = HttpServer(self.handle, refuse, self.limits, turns, self.turn_away)
         self.listening = await self.loop.create_server(self.server, "127.0.0.1", 0, backlog=1024)
         self.port = self.listening.sockets[0].getsockname()[1]
         self.ended = asyncio.Event()

@@ -93,6 +93,7 @@ class HttpConnection(RequestReader):
         self._unread_since = 0.0 if len(data) < _FULL_READ else self._late or self._read_before
         if len(data) > SLICE:
             self._feed_slices(memoryview(data))
+            self._turns.relieve()
             return
         self._gathers = True
         try:
@@ -161,7 +162,8 @@ class HttpConnection(RequestReader):
         whole = body if type(body) is bytes else bytes(body)
         request = Request(self._method, path, self._headers, whole, self._read_before, self._late)
         if self._careful:
-            self._take(request)
+            if not self._server.full or not self._turned_away(request):
+                self._take(request)
             return
         slot = Slot(self, self._ending)
         answers = self._answers
@@ -170,6 +172,24 @@ class HttpConnection(RequestReader):
         if len(answers) >= _MAX_PIPELINED:
             self._careful = True
             self._stop_reading()
+
+    def _turned_away(self, request: Request) -> bool:
+        """Whether there is no room for a request, which is answered so without a walk.
+
+        Refusing is most of what an overloaded gateway does, and must cost a small part of an answer.
+        """
+        if self._deaf or self._ending or self._deferred or self._crowded():
+            return False
+        answer = self._server.turn_away(request)
+        if answer is None:
+            return False
+        self._server.held -= self._held
+        self._held = 0
+        slot = Slot(self, b"")
+        slot.answer = answer
+        self._answers.append(slot)
+        self.flush()
+        return True
 
     def _take(self, request: Request) -> None:
         """Begins a request, or has it wait for room."""
@@ -197,6 +217,8 @@ class HttpConnection(RequestReader):
         while start < len(view) and not self._deaf:
             if not self._reading:
                 self._unread = view[start:]
+                # Whoever is parsed later has waited since now, and does not show it otherwise.
+                self._late = self._late or self._turns.pace.arrival(time.perf_counter(), self._read_before)
                 self._hold(len(view) - start)
                 return
             piece = view[start : start + SLICE]
@@ -294,6 +316,7 @@ class HttpConnection(RequestReader):
             or self._resting
             or self._stuck
             or self._server.draining
+            or self._server.full
         )
 
     def _write_ready(self) -> None:

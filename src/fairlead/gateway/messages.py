@@ -10,7 +10,7 @@ from typing import Any
 
 from fairlead.errors import FairleadError
 
-__all__ = ["Handler", "Refusal", "Request", "response"]
+__all__ = ["Gatekeeper", "Handler", "Refusal", "Request", "response"]
 
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -23,9 +23,10 @@ class Request:
     `received` (`time.perf_counter`) is when its last byte was read, or later, when a caller who sent many
     requests at once had to take answers first. It arrived after `since`, when its connection was read before.
     `arrived` is 0, or since when it may have lain there, because it or its connection had to wait.
+    `admitted` is whether it has been found that there is room for it.
     """
 
-    __slots__ = ("arrived", "body", "headers", "method", "path", "received", "since")
+    __slots__ = ("admitted", "arrived", "body", "headers", "method", "path", "received", "since")
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Request:
         self.received = time.perf_counter()
         self.since = since
         self.arrived = arrived
+        self.admitted = False
 
     def header(self, name: bytes) -> str | None:
         """A header's value, None when it is absent or empty. One that was sent twice is joined by a comma."""
@@ -52,6 +54,8 @@ class Request:
 
 Handler = Callable[[Request], Coroutine[Any, Any, bytes]]
 Refusal = Callable[[FairleadError], bytes]
+Gatekeeper = Callable[[Request], bytes | None]
+"""Answers a request that there is no room for, and None to one that may be begun."""
 
 
 class _Date:

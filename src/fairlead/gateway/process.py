@@ -123,7 +123,7 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
         write_seconds=settings.write_seconds,
         buffered_bytes=settings.max_buffered_bytes,
     )
-    server = HttpServer(app.handle, app.refuse, limits, plane.turns)
+    server = HttpServer(app.handle, app.refuse, limits, plane.turns, app.turn_away)
 
     room_for_files(limits.connections)
     watch_for_the_vanished(listener, limits)

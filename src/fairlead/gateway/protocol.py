@@ -13,7 +13,7 @@ import time
 
 from fairlead.gateway.connection import HttpConnection
 from fairlead.gateway.limits import Limits
-from fairlead.gateway.messages import Handler, Refusal, Request, response
+from fairlead.gateway.messages import Gatekeeper, Handler, Refusal, Request, response
 from fairlead.serving.turns import Turns
 
 __all__ = ["HttpServer", "Limits", "Request", "response"]
@@ -24,15 +24,23 @@ _MAX_DISMISSED = 64
 """Connections without room that are told so at a time; more are closed without a word."""
 _IDLEST = 64
 _LOOK_SECONDS = 0.05
-_REST_SECONDS = 0.005
+_REST_SECONDS = 0.02
 _ARRIVING_SECONDS = 2.0
 
 
 class HttpServer:
     """All connections of one gateway worker: makes their protocols, ends what takes too long, and drains."""
 
-    def __init__(self, handle: Handler, refuse: Refusal, limits: Limits, turns: Turns) -> None:
+    def __init__(
+        self,
+        handle: Handler,
+        refuse: Refusal,
+        limits: Limits,
+        turns: Turns,
+        turn_away: Gatekeeper = lambda _: None,
+    ) -> None:
         self.handle = handle
+        self.turn_away = turn_away
         self.turns = turns
         self.start = turns.start
         self.refuse = refuse
@@ -42,6 +50,8 @@ class HttpServer:
         """Bytes that connections hold of requests that came in pieces and are not yet answered."""
         self._draining = False
         self._dismissed: set[HttpConnection] = set()
+        self.full = False
+        """Whether requests were refused a moment ago: the next ones are first asked whether there is room."""
         self._resting: list[HttpConnection] = []
         self._unflushed: list[HttpConnection] = []
         self._idlest: list[tuple[float, HttpConnection]] = []
@@ -106,6 +116,7 @@ class HttpServer:
     def rest(self, connection: HttpConnection) -> None:
         """Reads on from that connection a moment later."""
         if not self._resting:
+            self.full = True
             asyncio.get_running_loop().call_later(_REST_SECONDS, self._go_on)
         self._resting.append(connection)
 
@@ -134,6 +145,7 @@ class HttpServer:
         while True:
             await asyncio.sleep(min(1.0, shortest / 4))
             now = time.perf_counter()
+            self.full = bool(self._resting)
             for connection in list(self.connections):
                 connection.tend(now)
             if self._evicted or self._refused:

@@ -106,7 +106,23 @@ class RestApp:
             headers += b"allow: %b\r\n" % ", ".join(error.details.get("allowed", ())).encode()
         return response(status, encode(problem(error, request_id)), headers, _PROBLEM)
 
+    def turn_away(self, request: Request) -> bytes | None:
+        """The refusal of a prediction that there is no room for; None for whatever else it is."""
+        name = self._router.predicts(request.method, request.path)
+        model = None if name is None else self._plane.models.get(name)
+        if model is None:
+            return None
+        timeout = request.headers.get(b"x-timeout-ms")
+        try:
+            deadline = None if timeout is None else _deadline(request, timeout)
+        except MalformedRequest:
+            return None
+        request.admitted = self._has_room(model, request, deadline)
+        return None if request.admitted else self._full(request)
+
     def _has_room(self, model: LiveModel, request: Request, deadline: float | None) -> bool:
+        if request.admitted:
+            return True
         return self._plane.has_room(model, request.received, deadline, request.since, request.arrived)
 
     def _full(self, request: Request) -> bytes:

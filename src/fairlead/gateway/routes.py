@@ -322,6 +322,7 @@ Match = tuple[Route, str, str]
 """The route, the model's name (or the default model's, or empty) and the version's name (or empty)."""
 
 _REMEMBERED = 4_096
+_PREDICTING = ("predict", "predict_batch")
 
 
 class Router:
@@ -341,6 +342,11 @@ class Router:
             if len(self._known) < _REMEMBERED:
                 self._known[method, path] = found
         return found
+
+    def predicts(self, method: bytes, path: bytes) -> str | None:
+        """The model that a request wants predictions of by a path that was found before; None for others."""
+        found = self._known.get((method, path))
+        return found[1] if found is not None and found[0].handler in _PREDICTING else None
 
     def _search(self, method: str, path: str) -> Match:
         parts = path.split("/")

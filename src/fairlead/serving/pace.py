@@ -67,8 +67,11 @@ class Pace:
         age = now - (arrived or self.arrival(now, since))
         takes = walks * self._each
         busy = waited > self._max_turn / 2 and self._before_seen >= _FEW
-        if busy and age + takes > _PATIENCE * self._max_turn:
-            return False
+        if busy:
+            if age + takes > _PATIENCE * self._max_turn:
+                return False
+            # Others will join the turn, and its answers leave together.
+            takes = max(takes, self._turn + self._max_turn - now)
         return deadline is None or now + takes + (0.0 if arrived else age) <= deadline
 
     def arrival(self, now: float, since: float) -> float:
