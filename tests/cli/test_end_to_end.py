@@ -581,3 +581,22 @@ def test_a_rollout_is_started_shown_commanded_and_ended_from_the_command_line(
     assert "rolled back" in run(servers, "rollouts", "steps").stdout
     gone = run(servers, "pause", "steps", status=1)
     assert "No rollout" in gone.stderr
+
+
+def test_a_rollout_begins_with_copies_unless_it_is_told_how_to_begin(
+    servers: Servers, files: Path, tmp_path: Path
+) -> None:
+    for version, file in (("v1", "flower.onnx"), ("v2", "better.onnx")):
+        run(servers, "register", str(files / file), "--model", "begin", "--version", version,
+            "--reference", str(files / "iris.csv"), "--target", "kind")  # fmt: skip
+    run(servers, "deploy", "begin", "v1", "--strategy", "direct")
+    assert "shadow 100 % (step 1 of 6)" in run(servers, "deploy", "begin", "v2").stdout
+    run(servers, "abort", "begin")
+    assert "canary 1 % (step 1 of 5)" in run(servers, "deploy", "begin", "v2", "--no-shadow").stdout
+    run(servers, "abort", "begin")
+    plan = tmp_path / "rollout.yaml"
+    plan.write_text("bake: 1m\nsteps:\n  - {weight: 20, minimum: 10m}\n  - weight: 100\n")
+    assert "canary 20 % (step 1 of 2)" in run(servers, "deploy", "begin", "v2", "--plan", str(plan)).stdout
+    run(servers, "abort", "begin")
+    plan.write_text("bake: 1m\nbake: 2m\n")
+    assert "twice in line 2" in run(servers, "deploy", "begin", "v2", "--plan", str(plan), status=2).stderr

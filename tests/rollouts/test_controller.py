@@ -148,6 +148,24 @@ def test_a_candidate_that_fails_is_rolled_back_and_its_journal_says_why(shop: Sh
     assert shop.weights() == {"v1": 100.0}
 
 
+def test_a_candidate_that_fails_on_copies_never_answers_anybody(shop: Shop) -> None:
+    rollout = shop.start(spec=preset(shadow=True)).rollout
+    assert (rollout.state, shop.weights()) == ("shadow", {"v1": 100.0})
+    shop.serve(400, canary_errors=40, seconds=5)
+    shop.first.look()
+    assert shop.entry(rollout.id).rollout.state == "rolled_back"
+    assert shop.weights() == {"v1": 100.0}
+    assert shop.journal(rollout.id) == ["preflight", "shadow", "shadow", "aborting", "rolled_back"]
+
+
+def test_copies_that_did_well_are_followed_by_the_canary(shop: Shop) -> None:
+    rollout = shop.start(spec=preset(shadow=True)).rollout
+    shop.serve(4_000, seconds=601)
+    shop.first.look()
+    found = shop.entry(rollout.id).rollout
+    assert (found.state, found.step, shop.weights()) == ("canary", 1, {"v1": 99.0, "v2": 1.0})
+
+
 def test_what_was_counted_before_a_step_says_nothing_of_it(shop: Shop) -> None:
     shop.block.row(ArmKey("shop", "v2", "canary", "canary")).answered("failed", 0.001, 5_000)
     rollout = shop.start().rollout

@@ -161,6 +161,16 @@ def test_a_bake_without_requests_asks_a_person_unless_nobody_asked_for_one() -> 
     assert isinstance(decided(baking(preset(bake=0)), NOTHING, 0), Succeed)
 
 
+def test_copies_that_cannot_be_had_keep_no_canary_from_coming() -> None:
+    first, asked = serving(preset(shadow=True)), serving(preset("shadow"))
+    assert isinstance(decided(first, NOTHING, 1799), Hold)
+    assert isinstance(decided(first, NOTHING, 1800), Advance)
+    assert isinstance(decided(first, FEW, 1800), Advance)
+    assert isinstance(decided(first, WORSE, 10), Rollback)
+    assert isinstance(decided(first, BLIND, 1800), Hold), "what cannot be measured is no lack of copies"
+    assert isinstance(decided(asked, NOTHING, LATE), Pause)
+
+
 def test_what_was_seen_of_other_traffic_decides_nothing() -> None:
     for found in (
         rollout(),

@@ -110,7 +110,7 @@ def test_a_canary_goes_up_the_ladder_from_where_it_is_told_to_begin() -> None:
     assert preset(bake="10m").bake == 600
 
 
-def test_a_shadow_comes_first_where_one_can_run() -> None:
+def test_a_shadow_comes_first_where_it_is_asked_for() -> None:
     spec = preset(shadow=True)
     assert [step.mirror for step in spec.steps] == [100, 0, 0, 0, 0, 0]
     assert preset("shadow").steps == (Step(mirror=100),)

@@ -92,7 +92,14 @@ def rollout_routes(rollouts: Rollouts) -> APIRouter:
 
 def _spec(body: RolloutStart) -> RolloutSpec:
     if body.plan is None:
-        return preset(body.strategy, weight=body.weight, steps=body.steps, bake=body.bake)
+        usual = body.strategy == "canary" and body.weight is None and body.steps is None
+        return preset(
+            body.strategy,
+            weight=body.weight,
+            steps=body.steps,
+            bake=body.bake,
+            shadow=usual and body.shadow,
+        )
     if (body.weight, body.steps, body.bake) != (None, None, None):
         raise InvalidRollout(
             "A plan and flags are given.", remedy="Put weight, steps and bake into the plan."

@@ -150,7 +150,8 @@ class Rollback(_Body, frozen=True, kw_only=True):
 
 class RolloutStart(_Body, frozen=True, kw_only=True):
     """A version to roll out by steps, watched: by a strategy and what differs from its preset, or by a whole
-    `plan`. `steps` are percent; `bake` is seconds, or a text such as `10m`."""
+    `plan`. `steps` are percent; `bake` is seconds, or a text such as `10m`. A canary that is told neither
+    weight nor steps gets copies of the requests first, unless `shadow` is false."""
 
     version: _Reference
     strategy: Literal["canary", "shadow", "blue-green", "ab", "direct"] = "canary"
@@ -158,6 +159,7 @@ class RolloutStart(_Body, frozen=True, kw_only=True):
     steps: list[float] | None = None
     bake: float | str | None = None
     plan: dict[str, Any] | None = None
+    shadow: bool = True
     supersede: bool = False
     why: Why = ""
 

@@ -40,8 +40,12 @@ _expected = click.option(
     "--bake", metavar="TIME", help="How long it is watched after it got everything.  [default: 10m]"
 )
 @click.option(
-    "--plan", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="A whole plan: TOML or JSON."
+    "--plan",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="A whole plan: YAML, TOML or JSON.",
 )
+@click.option("--no-shadow", is_flag=True, help="Begin with the canary, and with no copies before it.")
 @click.option("--supersede", is_flag=True, help="Take the place of another rollout under way.")
 @_why
 @_expected
@@ -56,15 +60,22 @@ def deploy(
     steps: str | None,
     bake: str | None,
     plan: str | None,
+    no_shadow: bool,
     supersede: bool,
     why: str,
     expected: int | None,
 ) -> int:
     """Roll a version out by steps, watched, or give it everything at once.
 
-    Every live gateway loads and warms the version before any traffic moves. From then on errors, latencies
-    and rejections of the canary are compared with those of a control arm of the same size: it is widened when
-    it does no worse, rolled back when it does worse, and held while that cannot be told.
+    \b
+      fairlead deploy shop v2
+      fairlead deploy shop v2 --plan rollout.yaml
+
+    Every live gateway loads and warms the version before any traffic moves. At first it gets copies of
+    requests and answers nobody. Then errors, latencies, rejections and outputs of the canary are compared
+    with those of a control arm of the same size: it is widened when it does no worse, rolled back when it
+    does worse, and held while that cannot be told. Where --weight or --steps say how it begins, no copies
+    come before.
 
     With `--strategy direct` or `blue-green`, and no `--bake`, it gets everything and nobody watches.
     """
@@ -87,6 +98,7 @@ def deploy(
             steps=None if steps is None else _percents(steps),
             bake=bake,
             plan=None if plan is None else _plan(plan),
+            shadow=not no_shadow,
             supersede=supersede,
             why=why,
             expected=expected,
@@ -217,18 +229,12 @@ def _percents(text: str) -> list[float]:
 
 def _plan(path: str) -> dict[str, Any]:
     """A plan's document; what stands in it is the server's to judge."""
-    import json
-    import tomllib
-    from pathlib import Path
+    from fairlead.cli.documents import read_document
 
-    text = Path(path).read_text("utf-8")
     try:
-        found = json.loads(text) if path.endswith(".json") else tomllib.loads(text)
-    except ValueError as error:
+        return read_document(path)
+    except (OSError, ValueError) as error:
         raise click.BadParameter(f"{path} cannot be read: {error}.", param_hint="--plan") from error
-    if not isinstance(found, dict):
-        raise click.BadParameter(f"{path} is no table of keys and values.", param_hint="--plan")
-    return found
 
 
 def _weights(given: tuple[str, ...]) -> dict[str, float]:

@@ -29,12 +29,14 @@ class RolloutCalls(Session):
         steps: Sequence[float] | None = None,
         bake: float | str | None = None,
         plan: Mapping[str, Any] | None = None,
+        shadow: bool = True,
         supersede: bool = False,
         why: str = "",
         expected: int | None = None,
     ) -> Rollout:
         """Rolls a version out by steps, watched: by a strategy and what differs from its preset, or by a
-        whole plan. Answers when the first step has its traffic, or the rollout has ended."""
+        whole plan. A canary that is told nothing else gets copies first, unless `shadow` is False. Answers
+        when the first step has its traffic, or the rollout has ended."""
         body = {
             "version": version,
             "strategy": strategy,
@@ -42,6 +44,7 @@ class RolloutCalls(Session):
             "steps": None if steps is None else [float(step) for step in steps],
             "bake": bake,
             "plan": plan,
+            "shadow": shadow,
             "supersede": supersede,
             "why": why,
         }

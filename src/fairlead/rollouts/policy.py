@@ -188,13 +188,17 @@ def _unmeasured(s: Situation) -> Decision | None:
 
 
 def _unasked(s: Situation) -> Decision | None:
-    """Without data nothing goes forward, whatever the step says of what cannot be told."""
+    """Without data nothing goes forward, whatever the step says of what cannot be told; but copies that did
+    not come have harmed nobody, and where the step says so the canary follows."""
     if s.judgement.result != "no-data":
         return None
     if s.rollout.state == "baking" and s.late and (not s.rollout.spec.bake or s.waved("no-data")):
         return Succeed(reason="It was watched for as long as was asked for.", evidence=s.judgement)
     if not s.late:
         return s.hold(s.judgement.sentence)
+    step = s.rollout.present_step
+    if step is not None and step.mirror and step.inconclusive == "advance":
+        return _forward(s, f"In {step.deadline:g} s no copies could be judged: {s.judgement.sentence}")
     return s.pause("no-data", s.judgement.sentence)
 
 

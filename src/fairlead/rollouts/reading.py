@@ -21,6 +21,9 @@ __all__ = ["preset", "read_spec", "seconds_of"]
 
 _MINUTE, _DAY = 60.0, 86_400.0
 _LADDER = (1.0, 5.0, 25.0, 50.0, 100.0)
+_SHADOW = Step(mirror=100.0, events=0, deadline=30 * _MINUTE, inconclusive="advance")
+"""Copies that come before a canary. They show crashes and errors for free, and are no condition: rows that
+come as arrays are not copied, and a gateway that is busy makes none."""
 _UNITS = {"ms": 0.001, "s": 1.0, "m": _MINUTE, "h": 3600.0, "d": _DAY, "w": 7 * _DAY}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _PARTS: dict[str, type[msgspec.Struct]] = {"steps": Step, "metrics": Metric}
@@ -53,7 +56,8 @@ def preset(
     """The verified spec that a strategy has by itself. Only what is given differs from it.
 
     A canary takes 1, 5, 25, 50 and 100 percent; `weight` is where it begins instead, `steps` are all of them.
-    `shadow` lets ten minutes of copies of the requests come first, where a shadow can run. An `ab` gives
+    `shadow` lets ten minutes of copies of the requests come first; where copies cannot be had or judged, the
+    first canary follows after half an hour. An `ab` gives
     `weight` percent, half unless told, for as long as its goal among `metrics` needs, up to two weeks, and is
     promoted only after a person agreed. A shadow copies `weight` percent of the requests, all unless told.
     """
@@ -77,7 +81,7 @@ def preset(
     else:
         chosen = tuple(_canary_step(percent) for percent in _percents(weight, steps))
         if shadow:
-            chosen = (Step(mirror=100.0), *chosen)
+            chosen = (_SHADOW, *chosen)
     watching = 0.0 if strategy in ("direct", "shadow") else 10 * _MINUTE
     return RolloutSpec(
         strategy=strategy,
