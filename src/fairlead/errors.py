@@ -98,6 +98,12 @@ class InvalidName(FairleadError):
     code = "invalid_name"
 
 
+class Forbidden(FairleadError):
+    """The caller may not do that here."""
+
+    code = "forbidden"
+
+
 # --- what is not there, or is there already -----------------------------------------------------------------
 
 

@@ -67,6 +67,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool,
         Meta(description="Let callers of `/v2/repository` warm versions that lie on this machine."),
     ] = False
+    allow_pins: Annotated[
+        bool,
+        Meta(description="Let callers choose a version: `X-Model-Version`, or a version in the path."),
+    ] = True
     trust_pickle: Annotated[
         bool, Meta(description="Allow versions that run pickled code in an isolated worker.")
     ] = False

@@ -161,7 +161,7 @@ def test_a_pin_chooses_the_version_and_an_unknown_one_is_refused(gateway, onnx):
     assert gateway.records()[-1].error_code == "version_not_found"
 
 
-def test_a_pinned_answer_says_what_the_plan_would_have_given(gateway, onnx):
+def test_a_pinned_answer_is_of_no_arm_of_the_plan(gateway, onnx):
     one = lay_version(gateway.folder, "v1", onnx[0])
     two = lay_version(gateway.folder, "v2", onnx[1])
     lay_plan(gateway.folder, plan_of({"stable": ("v1", "stable", 100), "b": ("v2", "variant", 0)}), one, two)
@@ -170,7 +170,9 @@ def test_a_pinned_answer_says_what_the_plan_would_have_given(gateway, onnx):
     envelope, _ = predict(gateway, model, pin="v2")
     (record,) = gateway.records()
     assert envelope.model_version == record.served_version == "v2"
-    assert (record.arm, record.role, record.assigned_version) == ("stable", "stable", "v1")
+    assert (record.arm, record.role, record.assigned_version) == ("pin", "pin", "v2")
+    counted = {arm.key.role: arm.answered for arm in read_counters(gateway.folder.counters)}
+    assert counted == {"stable": 0, "variant": 0, "pin": 1}
 
 
 def test_an_unknown_model_is_named(gateway):

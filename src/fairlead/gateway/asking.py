@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from fairlead.errors import MalformedRequest
 from fairlead.runtimes.base import Array
+from fairlead.serving.live import LiveModel
 from fairlead.serving.table_records import TableAsk
 
-__all__ = ["Asked", "asked_by", "is_sendable", "require_sendable", "seconds_to_wait", "untyped_ask"]
+__all__ = ["Asked", "asked_by", "is_sendable", "picked", "require_sendable", "seconds_to_wait", "untyped_ask"]
 
 _LONGEST = 128
 _LONGEST_TIMEOUT_MS = 86_400_000.0
@@ -18,7 +19,8 @@ _TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-")
 
 
 class Asked(NamedTuple):
-    """`deadline` is on the monotonic clock, in seconds, as `received` is."""
+    """`deadline` is on the monotonic clock, in seconds, as `received` is. `header` answers what else was
+    sent, None for what is absent or empty."""
 
     received: float
     request_id: str | None = None
@@ -27,6 +29,15 @@ class Asked(NamedTuple):
     use_case: str | None = None
     trace_id: str | None = None
     deadline: float | None = None
+    header: Callable[[str], str | None] = lambda name: None
+
+
+def picked(header: Callable[[str], str | None], names: Sequence[str]) -> dict[str, str] | None:
+    """The headers of these names, which a model's rules read; None where they read none."""
+    if not names:
+        return None
+    found = {name: header(name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def asked_by(header: Callable[[str], str | None], received: float) -> Asked:
@@ -49,12 +60,13 @@ def asked_by(header: Callable[[str], str | None], received: float) -> Asked:
         use_case=None if use_case is None else use_case[:_LONGEST],
         trace_id=None if found is None else found[1],
         deadline=None if timeout is None else received + seconds_to_wait(timeout),
+        header=header,
     )
 
 
-def untyped_ask(tensors: Mapping[str, Array], asked: Asked, version: str = "") -> TableAsk:
+def untyped_ask(model: LiveModel, tensors: Mapping[str, Array], asked: Asked, version: str = "") -> TableAsk:
     """The ask for values whose caller named no types; a version in the path wins over a header's."""
-    return TableAsk(
+    ask = TableAsk(
         tensors,
         typed=False,
         received=asked.received,
@@ -65,6 +77,8 @@ def untyped_ask(tensors: Mapping[str, Array], asked: Asked, version: str = "") -
         trace_id=asked.trace_id,
         deadline=asked.deadline,
     )
+    ask.headers = picked(asked.header, model.headers)
+    return ask
 
 
 def is_sendable(text: str) -> bool:

@@ -44,7 +44,7 @@ class InvocationsRest:
 
     async def _invoke(self, request: Request, match: Match) -> bytes:
         model = self._plane.model(match[1])
-        asked = asked_by(lambda name: request.header(name.encode()), request.received)
+        asked = asked_by(request.text, request.received)
         self._plane.admit(model, asked.received, asked.deadline)
         kind = (request.header(b"content-type") or "application/json").lower()
         form = kind.partition(";")[0].strip()
@@ -56,7 +56,7 @@ class InvocationsRest:
             raise MalformedRequest(
                 f"Content-Type {form[:60]!r} is not taken.", remedy="Send application/json or text/csv."
             )
-        ask = untyped_ask(tensors, asked)
+        ask = untyped_ask(model, tensors, asked)
         answer = await infer_table(self._plane, model, ask)
         lines = b"x-request-id: %b\r\n%b" % (ask.request_id.encode(), answer.arm.headers)
         return response(200, encode({"predictions": _predictions(answer.answers)}), lines)

@@ -51,6 +51,10 @@ class Request:
         value = self.headers.get(name)
         return value.decode("latin-1") if value else None
 
+    def text(self, name: str) -> str | None:
+        """As `header`, by a name in text."""
+        return self.header(name.encode())
+
 
 Handler = Callable[[Request], Coroutine[Any, Any, bytes]]
 Refusal = Callable[[FairleadError], bytes]

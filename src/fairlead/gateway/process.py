@@ -100,6 +100,7 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
         ),
         name,
         max_turn=settings.max_turn_ms / 1000,
+        pins=settings.allow_pins,
     )
     host, port = listener.getsockname()[:2]
     refresher = Refresher(

@@ -20,7 +20,7 @@ from fairlead.errors import (
     RuntimeFailed,
     VersionNotFound,
 )
-from fairlead.gateway.asking import is_sendable, require_sendable, seconds_to_wait
+from fairlead.gateway.asking import is_sendable, picked, require_sendable, seconds_to_wait
 from fairlead.gateway.faces import Faces
 from fairlead.gateway.openapi import data_plane_document, model_document
 from fairlead.gateway.protocol import Request, response
@@ -153,6 +153,8 @@ class RestApp:
         )
         if not ask.generated_id:
             require_sendable(ask.request_id)
+        if model.headers:
+            ask.headers = picked(request.text, model.headers)
         try:
             envelope, arm = await self._plane.infer(model, ask)
         except FairleadError as error:
@@ -181,6 +183,8 @@ class RestApp:
             deadline=deadline,
         )
         require_sendable(ask.request_id)
+        if model.headers:
+            ask.headers = picked(request.text, model.headers)
         try:
             envelope = await self._plane.infer_batch(model, ask)
         except FairleadError as error:

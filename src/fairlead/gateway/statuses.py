@@ -31,6 +31,7 @@ STATUS_OF: dict[type[e.FairleadError], int] = {
     e.DigestMismatch: 400,
     e.ConversionRefused: 400,
     e.TrustRequired: 403,
+    e.Forbidden: 403,
     e.InvalidContract: 400,
     e.InvalidReference: 400,
     e.InvalidPlan: 400,

@@ -32,7 +32,7 @@ class TensorFlowRest:
 
     async def _predict(self, request: Request, match: Match) -> bytes:
         model = self._plane.model(match[1])
-        asked = asked_by(lambda name: request.header(name.encode()), request.received)
+        asked = asked_by(request.text, request.received)
         self._plane.admit(model, asked.received, asked.deadline)
         body = object_of(request.body, _MEMBERS)
         if body.get("signature_name", _DEFAULT_SIGNATURE) not in (_DEFAULT_SIGNATURE, ""):
@@ -44,7 +44,7 @@ class TensorFlowRest:
             raise MalformedRequest("The body has not exactly one of 'instances' and 'inputs'.")
         by_row = "instances" in body
         tensors = rows_of(model, body["instances"]) if by_row else named_tensors(model, body["inputs"])
-        ask = untyped_ask(tensors, asked, match[2])
+        ask = untyped_ask(model, tensors, asked, match[2])
         answer = await infer_table(self._plane, model, ask)
         lines = b"x-request-id: %b\r\n%b" % (ask.request_id.encode(), answer.arm.headers)
         content = _by_row(answer.outputs) if by_row else _by_column(answer.outputs)

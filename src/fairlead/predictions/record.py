@@ -6,8 +6,9 @@ A column may be added at the end; none is renamed, reordered, retyped or removed
 - `request_id` the caller's or a generated one; rows of a batch share it and differ in `row`.
 - `status` `ok`, `rejected` (the caller's fault) or `failed` (ours); `error_code` as in `errors.py`.
 - `degraded` says what stood in for the version, and `error_code` then what had gone wrong with it.
-- `assigned_version` is what the plan gave the unit, `served_version` what answered; they differ when a
-  fallback or a pin answered. `arm` and `role` are the assigned arm's.
+- `assigned_version` is what the plan gave the request, `served_version` what answered; they differ when a
+  fallback answered. `arm` and `role` are the assigned arm's. The role says how it came: `rule`, `holdout` and
+  `pin` are no part of a split, and no exposure to an experiment.
 - `features` after coercion and imputation, in contract order; null when they could not be decoded.
 - `prediction` and `probabilities` as JSON, so that classes, numbers, vectors and rankings share a column.
 - `refused` the features of a row that broke its contract, as JSON with long values cut and sensitive ones

@@ -30,7 +30,7 @@ from fairlead.rollouts.observing import Observer, evidence_of
 from fairlead.rollouts.policy import apply, decide
 from fairlead.rollouts.states import Rollout
 from fairlead.rollouts.traffic import Order, Traffic
-from fairlead.routing.plan import Plan
+from fairlead.routing.plan import BESIDE, Plan
 from fairlead.stores.database import Database
 
 __all__ = ["Controller"]
@@ -245,10 +245,10 @@ def _wanted(rollout: Rollout, present: Plan | None) -> Plan:
     if present is None:
         return moves.start(rollout.model, rollout.candidate, salt=rollout.id, rollout=rollout.id)
     if rollout.state == "aborting":
-        candidates = {arm.version for arm in present.arms}
+        candidates = {arm.version for arm in present.arms if arm.role not in BESIDE}
         if rollout.stable is None or rollout.candidate not in candidates:
             raise _NothingMoved
-        return moves.direct(present, rollout.stable)
+        return moves.back(present, rollout.stable, rollout.candidate)
     if rollout.phase == "promoting":
         return moves.direct(present, rollout.candidate)
     step = rollout.present_step

@@ -6,24 +6,28 @@ move shifts as few slots as its outcome allows, and all of them refuse with `Inv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from fairlead.errors import InvalidPlan, NothingToRollBack, RolloutInProgress
 from fairlead.routing.assign import rebalance, slot_order, targets
-from fairlead.routing.plan import SLOTS, Arm, Plan
+from fairlead.routing.plan import BESIDE, HOLDOUT, SLOTS, Arm, Holdout, Layer, Plan
+from fairlead.routing.targeting import Rule
 
 __all__ = [
+    "back",
     "blue_green",
     "deploy",
     "direct",
+    "hold_out",
     "is_split",
     "promote",
     "rollback",
     "set_weights",
     "shadow",
     "start",
+    "target",
 ]
 
 STABLE, CONTROL, CANARY, SHADOW = "stable", "control", "canary", "shadow"
@@ -41,8 +45,18 @@ def start(model: str, version: str, salt: str, rollout: str) -> Plan:
     ).verify()
 
 
-def deploy(plan: Plan, version: str, weight: float, rollout: str, *, supersede: bool = False) -> Plan:
+def deploy(
+    plan: Plan,
+    version: str,
+    weight: float,
+    rollout: str,
+    *,
+    layer: Layer | None = None,
+    supersede: bool = False,
+) -> Plan:
     """The version as a canary for `weight` percent of the units, beside a control arm of the same size.
+
+    With a `layer` these are percents of the units in its part; the others have the stable version.
 
     The control arm holds the stable version, so that two equal samples are compared; above 50 % it gets what
     is left. Called again for the same canary it changes the weight: canary and control grow together out of
@@ -73,6 +87,7 @@ def deploy(plan: Plan, version: str, weight: float, rollout: str, *, supersede: 
         Arm(name=CANARY, version=version, role="canary"),
     )
     counts = {STABLE: SLOTS - canary - control, CONTROL: control, CANARY: canary}
+    base = msgspec.structs.replace(base, layer=layer)
     return _moved(base, _owners(base), arms, counts, generation=plan.generation + 1)
 
 
@@ -98,7 +113,7 @@ def shadow(plan: Plan, version: str, mirror: float, rollout: str, *, supersede: 
     held = next((arm for arm in plan.arms if arm.role == "shadow"), None)
     if held is not None and held.version == version:
         arms = tuple(wanted if arm is held else arm for arm in plan.arms)
-        return msgspec.structs.replace(plan, generation=plan.generation + 1, arms=arms).verify()
+        return msgspec.structs.replace(plan, generation=plan.generation + 1, arms=arms).completed()
     _refuse_second_rollout(plan, version, supersede)
     if held is not None and not supersede:
         raise RolloutInProgress(
@@ -109,15 +124,31 @@ def shadow(plan: Plan, version: str, mirror: float, rollout: str, *, supersede: 
     arms = tuple(arm for arm in base.arms if arm.role != "shadow")
     return msgspec.structs.replace(
         base, generation=plan.generation + 1, arms=(*arms, wanted), rollout=rollout
-    ).verify()
+    ).completed()
 
 
 def direct(plan: Plan, version: str) -> Plan:
-    """All units to that version at once, as the stable one."""
+    """All units to that version at once, as the stable one. Rules go on deciding before."""
     only = Arm(name=STABLE, version=version, role="stable")
     return msgspec.structs.replace(
-        plan, generation=plan.generation + 1, arms=(only,), slots=bytes(SLOTS), experiment=None
-    ).verify()
+        plan, generation=plan.generation + 1, arms=(only,), slots=bytes(SLOTS), experiment=None, layer=None
+    ).completed()
+
+
+def back(plan: Plan, stable: str, candidate: str) -> Plan:
+    """All units to the stable version, since the candidate has failed: no rule serves it any more."""
+    rules = tuple(rule for rule in plan.rules if rule.version != candidate)
+    return direct(msgspec.structs.replace(plan, rules=rules), stable)
+
+
+def target(plan: Plan, rules: Sequence[Rule]) -> Plan:
+    """These rules before the split, in their order, instead of those that were there; nothing else moves."""
+    return msgspec.structs.replace(plan, generation=plan.generation + 1, rules=tuple(rules)).completed()
+
+
+def hold_out(plan: Plan, holdout: Holdout | None) -> Plan:
+    """This holdout instead of the one that was there, or none; nothing else moves."""
+    return msgspec.structs.replace(plan, generation=plan.generation + 1, holdout=holdout).completed()
 
 
 def blue_green(plan: Plan, version: str, *, supersede: bool = False) -> Plan:
@@ -163,7 +194,7 @@ def set_weights(plan: Plan, weights: Mapping[str, float], rollout: str) -> Plan:
         arms.append(arm)
         wanted[arm.name] = count
     # A split under way keeps its order, so that growing and shrinking again meets the same units.
-    base = plan if is_split(plan) else msgspec.structs.replace(plan, rollout=rollout)
+    base = msgspec.structs.replace(plan, layer=None, rollout=plan.rollout if is_split(plan) else rollout)
     return _moved(base, owners, tuple(arms), wanted, generation=plan.generation + 1)
 
 
@@ -171,7 +202,7 @@ def promote(plan: Plan) -> Plan:
     """The canary, or else the only version beside the stable one, becomes stable with all units."""
     stable = plan.stable()
     candidates = [arm.version for arm in plan.arms if arm.role == "canary"] or sorted(
-        {arm.version for arm in plan.arms if arm.role != "shadow" and arm.version != stable}
+        {arm.version for arm in plan.arms if _has_units(arm) and arm.version != stable}
     )
     if not candidates:
         raise InvalidPlan(
@@ -188,26 +219,28 @@ def promote(plan: Plan) -> Plan:
 
 
 def rollback(plan: Plan, previous: str | None, to: str | None = None) -> Plan:
-    """All units to `to` when it is given; else to the stable version when others have units too; else to
-    `previous`, the production version before, which the caller knows from history.
+    """All units to `to` when it is given; else to the stable version when others have units too, also by a
+    rule; else to `previous`, the production version before, which the caller knows from history.
 
-    `NothingToRollBack` when there is no such version, or `to` has all units already.
+    Everybody has that one version afterwards: rules that serve another go. `NothingToRollBack` when there is
+    no such version, or `to` has all units already.
     """
     stable = plan.stable()
+    split = is_split(plan) or any(rule.version not in (None, stable) for rule in plan.rules)
     if to is not None:
-        if to == stable and not is_split(plan):
+        if to == stable and not split:
             raise NothingToRollBack(
                 f"Version {to!r} of {plan.model!r} has all traffic already.", remedy="There is nothing to do."
             )
-        return direct(plan, to)
-    if is_split(plan):
-        return direct(plan, stable)
+        return _alone(plan, to)
+    if split:
+        return _alone(plan, stable)
     if previous is None:
         raise NothingToRollBack(
             f"{plan.model!r} serves {stable!r} alone, and there is no earlier production version.",
             remedy="Name a version to go to, or deploy one.",
         )
-    return direct(plan, previous)
+    return _alone(plan, previous)
 
 
 def is_split(plan: Plan) -> bool:
@@ -236,12 +269,24 @@ def _moved(
     after = rebalance(owners, counts, slot_order(plan.rollout), rest=STABLE)
     return msgspec.structs.replace(
         plan, generation=generation, arms=kept + shadows, slots=bytes(index[name] for name in after)
-    ).verify()
+    ).completed()
+
+
+def _alone(plan: Plan, version: str) -> Plan:
+    """That version for everybody, without the rules that serve another."""
+    rules = tuple(rule for rule in plan.rules if rule.version in (None, version))
+    return direct(msgspec.structs.replace(plan, rules=rules), version)
+
+
+def _has_units(arm: Arm) -> bool:
+    """Whether the arm is one of the split."""
+    return arm.role != "shadow" and arm.role not in BESIDE
 
 
 def _is_canary_of(plan: Plan, version: str) -> bool:
     """Whether the plan is a canary rollout of that version and nothing else."""
-    others = {(arm.role, arm.version) for arm in plan.arms if arm.role not in ("shadow", "stable", "control")}
+    held = [arm for arm in plan.arms if _has_units(arm) and arm.role not in ("stable", "control")]
+    others = {(arm.role, arm.version) for arm in held}
     return others == {("canary", version)}
 
 
@@ -284,7 +329,7 @@ def _arm_of(plan: Plan, version: str) -> Arm | None:
 
 def _free_name(plan: Plan, weights: Mapping[str, float], version: str) -> str:
     """The version's own name, with a prefix where an arm has that name already."""
-    taken = {STABLE, CONTROL, CANARY, SHADOW, *(arm.name for arm in plan.arms)}
+    taken = {STABLE, CONTROL, CANARY, SHADOW, HOLDOUT, "pin", *(arm.name for arm in plan.arms)}
     name = version
     while name in taken or (name != version and name in weights):
         name = f"variant-{name}"

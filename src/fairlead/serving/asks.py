@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 
 import msgspec
 
 from fairlead.contracts.check import Finding
 from fairlead.contracts.compile import BatchReading, CompiledContract, Reading, RowReading
-from fairlead.errors import FairleadError, NotReady, RuntimeFailed
+from fairlead.errors import DataContractViolation, FairleadError, NotReady, RuntimeFailed
 from fairlead.predictions.record import Degraded, Status, UnitKind
+from fairlead.routing.targeting import Columns
 from fairlead.runtimes.binding import Prediction, Row
 from fairlead.serving.live import LiveArm
 
@@ -20,10 +22,11 @@ __all__ = ["Ask", "BatchAsk", "id_text", "new_prediction_id", "unit_of"]
 class Ask(msgspec.Struct, eq=False):
     """One row that somebody wants a prediction for, filled in on its way from request to answer and record.
 
-    `assigned` is the arm that the plan gives the unit, `arm` the one that answers: another where a pin or a
-    fallback chose; `cause` is what went wrong when something stood in. `milliseconds` have passed when the
-    answer is made. `generated_id` tells that the caller gave no request id. `deadline` is on the monotonic
-    clock, in seconds; `priority` 1 goes first, 0 is usual. Made by `of`: a struct is filled without Python.
+    `assigned` is the arm that the plan or a pin gives it, `arm` the one that answers: another where something
+    stood in; `cause` is what had gone wrong then. `headers` are those that the plan's rules read.
+    `milliseconds` have passed when the answer is made. `generated_id` tells that the caller gave no request
+    id. `deadline` is on the monotonic clock, in seconds; `priority` 1 goes first, 0 is usual. Made by `of`:
+    a struct is filled without Python.
     """
 
     reading: Reading | BatchReading | RowReading
@@ -52,6 +55,7 @@ class Ask(msgspec.Struct, eq=False):
     error: FairleadError | None = None
     cause: FairleadError | None = None
     milliseconds: float = 0.0
+    headers: Mapping[str, str] | None = None
 
     @staticmethod
     def of(
@@ -91,6 +95,18 @@ class Ask(msgspec.Struct, eq=False):
         else:
             self.row, self.findings = reading.row(compiled)
 
+    def features(self, compiled: CompiledContract) -> Columns:
+        """Its features by name as that contract reads them; none when it breaks the contract."""
+        reading = self.reading
+        try:
+            if isinstance(reading, BatchReading):
+                row, _ = reading.row(self.index, compiled)
+            else:
+                row, _ = reading.row(compiled)
+        except DataContractViolation:
+            return {}
+        return {name: (value,) for name, value in zip(compiled.contract.names, row, strict=True)}
+
     @property
     def status(self) -> Status:
         """`ok`, `rejected` (the caller's fault) or `failed` (ours)."""
@@ -104,7 +120,8 @@ class BatchAsk:
     """A batch that somebody wants. Rows without a unit are routed together, by the request id."""
 
     __slots__ = (
-        "deadline", "pin", "priority", "reading", "received", "request_id", "trace_id", "unit", "use_case"
+        "deadline", "headers", "pin", "priority", "reading", "received", "request_id", "trace_id", "unit",
+        "use_case",
     )  # fmt: skip
 
     def __init__(
@@ -129,10 +146,11 @@ class BatchAsk:
         self.trace_id = trace_id
         self.deadline = deadline
         self.priority = priority
+        self.headers: Mapping[str, str] | None = None
 
     def row(self, index: int) -> Ask:
         """The ask of one of its rows, not yet read."""
-        return Ask.of(
+        ask = Ask.of(
             self.reading,
             received=self.received,
             request_id=self.request_id,
@@ -144,6 +162,8 @@ class BatchAsk:
             priority=self.priority,
             index=index,
         )
+        ask.headers = self.headers
+        return ask
 
 
 def unit_of(given: str | None, entity: str | None, request_id: str) -> tuple[str, UnitKind]:

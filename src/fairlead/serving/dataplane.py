@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from fairlead.errors import (
     Cancelled,
     FairleadError,
+    Forbidden,
     MalformedRequest,
     ModelNotFound,
     Overloaded,
@@ -39,14 +40,17 @@ FULL = "The gateway is full: the answer would come too late."
 class DataPlane:
     """Answers predictions from the models it holds. One per gateway worker, used from its loop alone.
 
-    A turn takes on no more than what `max_turn` seconds allow.
+    A turn takes on no more than what `max_turn` seconds allow. With `pins` a caller may choose the version.
     """
 
-    def __init__(self, journal: Journal, caches: Caches, gateway: str, *, max_turn: float = 0.02) -> None:
+    def __init__(
+        self, journal: Journal, caches: Caches, gateway: str, *, max_turn: float = 0.02, pins: bool = True
+    ) -> None:
         self.models: Mapping[str, LiveModel] = {}
         self.journal = journal
         self.caches = caches
         self.gateway = gateway
+        self.pins = pins
         self.draining = False
         self._runs = Runs(caches, journal.write, max_turn)
         self.turns = self._runs.turns
@@ -90,10 +94,9 @@ class DataPlane:
         Raises `DataContractViolation`, `VersionNotFound` and what the model raises; those are logged, too.
         """
         try:
-            arm = ask.assigned = model.route(ask.unit)
-            if ask.pin is not None:
-                arm = model.pinned(ask.pin)
-            ask.arm = arm
+            plain = ask.pin is None and model.plain
+            arm = model.route(ask.unit) if plain else self._chosen(model, ask)
+            ask.assigned = ask.arm = arm
             ask.read(arm.compiled)
             self.caches.look_up(ask, arm)
             if not ask.cached and self.caches.shared is not None:
@@ -138,10 +141,7 @@ class DataPlane:
         groups: dict[str, list[Ask]] = {}
         for row in rows:
             try:
-                arm = row.assigned = model.route(row.unit)
-                if row.pin is not None:
-                    arm = model.pinned(row.pin)
-                row.arm = arm
+                arm = row.assigned = row.arm = self._chosen(model, row)
                 row.read(arm.compiled)
                 self.caches.look_up(row, arm)
             except FairleadError as error:
@@ -171,6 +171,19 @@ class DataPlane:
         for row in rows if model.shadows else ():
             self.shadowing.offer(model, row)
         return batch_envelope(model, ask, rows, seconds)
+
+    def require_pins(self) -> None:
+        """Raises `Forbidden` where callers may not choose a version."""
+        if not self.pins:
+            raise Forbidden(
+                "Callers may not choose a version here.",
+                remedy="Leave the version out, or switch `allow_pins` on.",
+            )
+
+    def _chosen(self, model: LiveModel, ask: Ask) -> LiveArm:
+        if ask.pin is not None:
+            self.require_pins()
+        return model.choose(ask.unit, ask.pin, ask.headers, lambda: ask.features(model.reader))
 
     # --- the log ------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 from urllib.parse import quote
 
@@ -12,7 +12,9 @@ from fairlead.engine.base import Engine
 from fairlead.errors import NotReady, VersionNotFound
 from fairlead.registry.versions import VersionSpec
 from fairlead.routing.assign import slot_of
-from fairlead.routing.plan import STAGE_OF_ROLE, Arm
+from fairlead.routing.plan import BESIDE, STAGE_OF_ROLE, Arm
+from fairlead.routing.router import Router
+from fairlead.routing.targeting import Columns
 from fairlead.runtimes.binding import Binding, Prediction
 from fairlead.runtimes.tables import TableBinding
 from fairlead.serving.batching import Batcher, Bounds
@@ -156,13 +158,14 @@ class LiveArm:
 class LiveModel:
     """One model at one generation: who gets which arm, and how to read a request before that is known.
 
+    While it is `plain` the unit's slot alone decides; else `choose` does, reading `headers` and `features`.
     `arms` are those that answer. `shadows` get copies of what was answered; one whose version could not be
     loaded is left out, and changes nothing for anybody.
     """
 
     __slots__ = (
-        "arms", "experiment", "generation", "kept", "name", "override", "pins", "reader", "salt", "serving",
-        "shadows", "slots",
+        "_by_name", "_live", "_pinned", "_router", "arms", "experiment", "features", "generation", "headers",
+        "kept", "name", "override", "pins", "plain", "reader", "salt", "serving", "shadows", "slots",
     )  # fmt: skip
 
     def __init__(
@@ -206,10 +209,15 @@ class LiveModel:
                 gateway=gateway,
             )
 
+        self._live = live
+        self._pinned: dict[str, LiveArm] = {}
+        router = Router(plan)
         if override is None:
             alone = sum(plan.slots.count(index) > 0 for index in range(len(plan.arms))) == 1
             answering = [index for index, arm in enumerate(plan.arms) if arm.role != "shadow"]
-            self.arms = tuple(live(plan.arms[index], alone) for index in answering)
+            self.arms = tuple(
+                live(plan.arms[index], alone and plan.arms[index].role not in BESIDE) for index in answering
+            )
             self.shadows = tuple(
                 live(arm, alone) for arm in plan.arms if arm.role == "shadow" and arm.version in loaded
             )
@@ -218,6 +226,15 @@ class LiveModel:
             self.arms = (live(Arm(name="override", version=override, role="stable"), True),)
             self.shadows = ()
             self.slots = bytes(len(plan.slots))
+        self._router = router
+        self.plain = override is not None or router.plain
+        self.headers = () if self.plain else router.headers
+        self.features = frozenset() if self.plain else router.features
+        self._by_name = {arm.name: arm for arm in self.arms}
+        stages = plan.stages()
+        for arm in self.arms:
+            if arm.role in BESIDE:
+                arm.stage = stages[arm.version_name]
         stable = next(arm for arm in self.arms if arm.role == "stable")
         self.reader = stable.compiled
         self.pins = {arm.version_name: arm for arm in reversed(self.arms)}
@@ -234,17 +251,40 @@ class LiveModel:
         """The arm that owns the unit's slot."""
         return self.arms[self.slots[slot_of(self.salt, unit)]]
 
+    def choose(
+        self, unit: str, pin: str | None, headers: Mapping[str, str] | None, features: Callable[[], Columns]
+    ) -> LiveArm:
+        """The arm of a request that is pinned, or of a model that is not plain; as `router.py` has it.
+
+        Raises `VersionNotFound` for a pin to a version that is not loaded.
+        """
+        if pin is not None:
+            return self._pin(pin)
+        if self.plain:
+            return self.route(unit)
+        return self._by_name[self._router.assigned(unit, headers or {}, features).arm.name]
+
+    def _pin(self, version: str) -> LiveArm:
+        """The version under an arm of its own: what is pinned counts for nothing else."""
+        found = self._pinned.get(version)
+        if found is None:
+            held = self.pinned(version)
+            found = self._live(Arm(name="pin", version=version, role="pin"), False)
+            found.stage = held.stage
+            self._pinned[version] = found
+        return found
+
     def stable_version(self) -> str:
         """The version that answers when nothing else was decided."""
         return next(arm.version_name for arm in self.arms if arm.role == "stable")
 
     def pinned(self, version: str) -> LiveArm:
-        """The arm that holds that version; raises `VersionNotFound` when none does."""
-        arm = self.pins.get(version)
+        """The arm that holds that version, or would after a rollback; raises `VersionNotFound`."""
+        arm = self.pins.get(version) or self.kept.get(version)
         if arm is None:
             raise VersionNotFound(
                 f"Version {version!r} of {self.name!r} takes no traffic here.",
-                remedy=f"Pin one of {', '.join(sorted(self.pins))}, or deploy it first.",
+                remedy=f"Pin one of {', '.join(sorted({*self.pins, *self.kept}))}, or deploy it first.",
             )
         return arm
 
@@ -262,7 +302,7 @@ class LiveModel:
         found = Rank.UNNAMED
         for index, arm in enumerate(self.arms):
             if arm.version is version:
-                if self.slots.count(index):
+                if self.slots.count(index) or arm.role in BESIDE:
                     return Rank.WEIGHTED
                 found = Rank.WEIGHTLESS
         if not found and any(arm.version is version for arm in self.shadows):

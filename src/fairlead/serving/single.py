@@ -40,6 +40,7 @@ async def infer_single(
         deadline=ask.deadline,
         priority=ask.priority,
     )
+    single.headers = ask.headers
     _, arm = await plane.infer(model, single)
     assert single.prediction is not None
     ask.degraded = single.degraded

@@ -34,8 +34,8 @@ class TableAsk:
     """
 
     __slots__ = (
-        "answers", "arm", "assigned", "checked", "deadline", "degraded", "error", "milliseconds", "outputs",
-        "pin",
+        "answers", "arm", "assigned", "checked", "deadline", "degraded", "error", "headers", "milliseconds",
+        "outputs", "pin",
         "prediction_id", "priority", "received", "request_id", "rows", "tensors", "trace_id", "typed", "unit",
         "unit_kind", "use_case",
     )  # fmt: skip
@@ -76,6 +76,7 @@ class TableAsk:
         self.error: FairleadError | None = None
         self.degraded: Degraded | None = None
         self.milliseconds = 0.0
+        self.headers: Mapping[str, str] | None = None
 
     @property
     def status(self) -> Status:

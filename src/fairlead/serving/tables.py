@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from fairlead.contracts.arrays import Checked
+from fairlead.contracts.arrays import Checked, python_values
+from fairlead.contracts.contract import Field
 from fairlead.errors import (
     Cancelled,
     CircuitOpen,
+    DataContractViolation,
     DeadlineExceeded,
     FairleadError,
     MalformedRequest,
     Overloaded,
     RuntimeFailed,
 )
+from fairlead.routing.targeting import Columns
 from fairlead.runtimes.base import Array, Tensors
 from fairlead.runtimes.tables import Answers, TableBinding
 from fairlead.serving.dataplane import DataPlane
@@ -59,10 +63,9 @@ async def infer_table(plane: DataPlane, model: LiveModel, ask: TableAsk) -> Tabl
     `VersionNotFound`, `DeadlineExceeded` and what the model raises; all but the first are logged, too.
     """
     try:
-        arm = ask.assigned = model.route(ask.unit)
-        if ask.pin is not None:
-            arm = model.pinned(ask.pin)
-        ask.arm = arm
+        plain = ask.pin is None and model.plain
+        arm = model.route(ask.unit) if plain else _chosen(plane, model, ask)
+        ask.assigned = ask.arm = arm
         binding = arm.version.tables
         _require_outputs(ask.outputs, arm.version.binding.wanted)
         table = binding.bind(ask.tensors, arm.compiled.also_known, typed=ask.typed)
@@ -86,6 +89,36 @@ async def infer_table(plane: DataPlane, model: LiveModel, ask: TableAsk) -> Tabl
     _write(plane, model, ask)
     flagged = {int(row) for breach in checked.flags for row in breach.rows} if checked.flags else ()
     return TableAnswer(arm, table.rows, outputs, binding, len(flagged))
+
+
+def _chosen(plane: DataPlane, model: LiveModel, ask: TableAsk) -> LiveArm:
+    """The arm of a request that is pinned, or that rules may send elsewhere: all its rows together."""
+    if ask.pin is not None:
+        plane.require_pins()
+
+    @functools.cache
+    def features() -> Columns:
+        stable = model.pinned(model.stable_version())
+        binding = stable.version.tables
+        try:
+            table = binding.bind(ask.tensors, stable.compiled.also_known, typed=ask.typed)
+            checked = binding.check(table)
+        except (MalformedRequest, DataContractViolation):
+            return {}
+        fields = stable.compiled.contract.inputs
+        wanted = [(place, field) for place, field in enumerate(fields) if field.name in model.features]
+        return {field.name: _values(checked, place, field) for place, field in wanted}
+
+    return model.choose(ask.unit, ask.pin, ask.headers, features)
+
+
+def _values(checked: Checked, place: int, field: Field) -> list[object]:
+    """A feature's value in each row."""
+    kind = f"list<{field.type}>" if field.shape else field.type
+    if checked.matrix is not None:
+        return python_values(kind, checked.matrix[:, place])
+    column = checked.columns[place]
+    return python_values(kind, column.values, column.null)
 
 
 async def _attempt(arm: LiveArm, binding: TableBinding, checked: Checked, ask: TableAsk) -> dict[str, Array]:

@@ -86,7 +86,7 @@ def test_raw_tensors_go_and_come(client):
     assert found["request_id"].string_param == "r-9"
     assert found["plan_generation"].int64_param == 1
     assert found["training_data"].string_param == "iris-1936"
-    assert found["variant"].string_param == "stable"
+    assert found["variant"].string_param == "pin"
 
 
 def test_http_and_grpc_answer_the_same(served, client):

@@ -64,7 +64,7 @@ class InferenceRest:
     async def _infer(self, request: Request, match: Match) -> bytes:
         model = self._plane.model(match[1])
         body = inflated(request.body, request.header(b"content-encoding"), self._body_bytes)
-        asked = asked_by(lambda name: request.header(name.encode()), request.received)
+        asked = asked_by(request.text, request.received)
         read = decode_request(body, request.header(b"inference-header-content-length"))
         found = await infer(self._plane, model, match[2], read, asked)
         content, length = encode_answer(

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fairlead.errors import MalformedRequest, NotReady
-from fairlead.gateway.asking import Asked, is_sendable
+from fairlead.gateway.asking import Asked, is_sendable, picked
 from fairlead.gateway.inference.codec import InferRequest, Parameters, raw_input
 from fairlead.gateway.inference.datatypes import Array
 from fairlead.serving.dataplane import DataPlane
@@ -83,7 +83,7 @@ def _ask(model: LiveModel, version: str, request: InferRequest, asked: Asked) ->
     if tensors is None:
         arm = model.pinned(pin or model.stable_version())
         tensors = raw_input(arm.version.spec.runtime.inputs, request.body)
-    return TableAsk(
+    ask = TableAsk(
         tensors,
         outputs=tuple(request.outputs),
         received=asked.received,
@@ -95,6 +95,8 @@ def _ask(model: LiveModel, version: str, request: InferRequest, asked: Asked) ->
         deadline=_deadline(asked, _whole(parameters, "timeout", _LONGEST_TIMEOUT_US)),
         priority=_whole(parameters, "priority", 2**32 - 1),
     )
+    ask.headers = picked(asked.header, model.headers)
+    return ask
 
 
 def _deadline(asked: Asked, microseconds: int) -> float | None:
