@@ -81,6 +81,9 @@ def ratios(medians: dict[str, dict[str, float]]) -> dict[str, float]:
             )
             for count in (64, 128)
         },
+        "the same of the fixed answer, at 128 of one at 64": round(
+            medians["fixed answer, two processes, 128"]["cpu_us"] / medians["fixed answer, 64"]["cpu_us"], 3
+        ),
     }
 
 
@@ -107,7 +110,12 @@ class Bench:
 
     def round(self) -> dict[str, dict[str, float]]:
         """Every case once."""
-        found = {"session.run, 1 row": {"per_second": self._raw()}, "fixed answer, 16": self._hello()}
+        found = {
+            "session.run, 1 row": {"per_second": self._raw()},
+            "fixed answer, 16": self._hello(16),
+            "fixed answer, 64": self._hello(64),
+            "fixed answer, two processes, 128": self._hello(128, processes=2),
+        }
         for connections in (1, 16, 64):
             name = f"distinct, {connections} connection{'s' if connections > 1 else ''}"
             with self._gateways(1) as server:
@@ -175,13 +183,17 @@ class Bench:
             answered.append(sum(row.answered for row in read_counters(alone)))
         return max(answered) / sum(answered)
 
-    def _hello(self) -> dict[str, float]:
+    def _hello(self, connections: int, processes: int = 1) -> dict[str, float]:
         (port,) = free_ports(1)
-        environment = {"BENCH_PORT": str(port), "PYTHONPATH": str(ROOT)}
+        environment = {
+            "BENCH_PORT": str(port),
+            "BENCH_PROCESSES": str(processes),
+            "PYTHONPATH": str(ROOT),
+        }
         command = [sys.executable, str(SERVERS / "hello_server.py")]
         with ServerProcess(command, environment, self._scratch, port) as server:
             server.await_right(PATH, self._first, bool)
-            return self._loaded(server, self._distinct, 16)
+            return self._loaded(server, self._distinct, connections)
 
     def _raw(self) -> float:
         rows = self._scratch / "rows.json"

@@ -31,7 +31,9 @@ async def handle(request): return response(200, b'{"prediction":1}')
 async def main():
     limits = Limits(body_bytes=1 << 20, header_bytes=32768, connections=1000, idle_seconds=60)
     server = HttpServer(handle, lambda error: response(400, b"{}"), limits, Turns(lambda: None, lambda: None))
-    listening = await asyncio.get_running_loop().create_server(server, "127.0.0.1", int(sys.argv[1]))
+    listening = await asyncio.get_running_loop().create_server(
+        server, "127.0.0.1", int(sys.argv[1]), reuse_port=True
+    )
     await listening.serve_forever()
 uvloop.run(main())
 """

@@ -10,4 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from bench.http_layers import PROTOCOL
 
+for _ in range(1, int(os.environ.get("BENCH_PROCESSES", "1"))):
+    if os.fork() == 0:
+        break
 os.execv(sys.executable, [sys.executable, "-c", PROTOCOL, os.environ["BENCH_PORT"]])
