@@ -38,8 +38,8 @@ from fairlead.telemetry.counters import read_counters
 
 MODEL = MODELS["forest"]
 PATH = f"/v1/models/{MODEL.name}/predict"
-_SETTLING_SECONDS = 3.0
-"""Until the databases are made and control serves: starting is not what is measured."""
+_QUIET_CORES = 0.1
+_SETTLING_SECONDS = 30.0
 SERVERS = Path(__file__).parent / "peers" / "servers"
 
 
@@ -124,7 +124,7 @@ class Bench:
             found["hits, 16 connections"] = self._loaded(server, self._same, 16)
         for connections in (16, 64):
             with self._everything() as server:
-                time.sleep(_SETTLING_SECONDS)
+                _settle(server)
                 found[f"with control and ingest, {connections}"] = self._loaded(
                     server, self._distinct, connections
                 )
@@ -212,6 +212,19 @@ class Bench:
         if done.returncode:
             raise SystemExit(f"bench: session.run: {done.stderr.strip()[-300:]}")
         return float(json.loads(done.stdout)["rows_1"])
+
+
+def _settle(server: ServerProcess) -> None:
+    """Waits until every process has begun and does little: starting is not what is measured."""
+    deadline = time.monotonic() + _SETTLING_SECONDS
+    time.sleep(2)
+    used = 2.0
+    while used > _QUIET_CORES:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"bench: what was started still uses {used:.2f} of a core without any load")
+        before = server.cpu_seconds()
+        time.sleep(1)
+        used = server.cpu_seconds() - before
 
 
 if __name__ == "__main__":
