@@ -155,6 +155,12 @@ class RolloutNotFound(FairleadError):
     code = "rollout_not_found"
 
 
+class ExperimentNotFound(FairleadError):
+    """There is no such experiment: no rollout of that name has split the model's traffic."""
+
+    code = "experiment_not_found"
+
+
 class GenerationConflict(FairleadError):
     """The model's plan changed since it was read."""
 

@@ -14,6 +14,7 @@ from fastapi_offline import FastAPIOffline
 
 from fairlead import __version__
 from fairlead.admin.blobs import blob_routes
+from fairlead.admin.experiments import experiment_routes
 from fairlead.admin.models import model_routes
 from fairlead.admin.predictions import prediction_routes
 from fairlead.admin.problems import Edge, refuse_as_problems
@@ -26,6 +27,7 @@ from fairlead.admin.wire import Json, describe
 from fairlead.predictions.ask import IngestClient
 from fairlead.registry.registry import Registry
 from fairlead.rollouts.commands import Rollouts
+from fairlead.rollouts.experiments import Experiments
 from fairlead.rollouts.traffic import Traffic
 from fairlead.serving.folder import DataFolder
 from fairlead.settings import Settings
@@ -42,6 +44,7 @@ _TAGS = [
         "name": "rollouts",
         "description": "Versions widened, held or rolled back by what is seen of them.",
     },
+    {"name": "experiments", "description": "What split traffic has found out about a version."},
     {"name": "predictions", "description": "The prediction log and what became of predictions."},
     {"name": "status", "description": "What goes on now."},
 ]
@@ -81,6 +84,7 @@ def create_app(
     routes.include_router(blob_routes(registry.blobs, folder.run))
     routes.include_router(traffic_routes(traffic))
     routes.include_router(rollout_routes(Rollouts(database, folder.counters, ask=ingest.rows)))
+    routes.include_router(experiment_routes(Experiments(database, ingest.rows)))
     routes.include_router(prediction_routes(ingest, registry))
     routes.include_router(status_routes(database, sampler, ingest))
     routes.include_router(health_routes(database))

@@ -56,6 +56,9 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     },
     "Lead traffic": {
         "deploy": Entry("traffic", "Roll a version out by steps, watched, or give it everything at once."),
+        "experiments": Entry(
+            "experiments", "Show what an experiment has found out: the verdict, and the numbers under it."
+        ),
         "rollouts": Entry("rollouts", "Show the rollouts of a model, or one of them with its journal."),
         "pause": Entry("rollouts", "Keep a rollout from going on."),
         "resume": Entry("rollouts", "Let a paused rollout go on."),

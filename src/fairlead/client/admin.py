@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
+from fairlead.client.experiments import ExperimentCalls
 from fairlead.client.paths import json_body, path_of
 from fairlead.client.registered import (
     AuditEntry,
@@ -44,7 +45,7 @@ Strategy = Literal["canary", "blue-green", "direct"]
 HandStage = Literal["staging", "archived", "none"]
 
 
-class Admin(RolloutCalls):
+class Admin(RolloutCalls, ExperimentCalls):
     """Registers versions, leads traffic and looks back. Safe to share between threads; close it, or use it
     in a `with` block.
 

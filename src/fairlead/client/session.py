@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -41,7 +41,7 @@ class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     path: str
     read: Callable[[bytes], T]
     body: bytes | Callable[[], Iterable[bytes]] | None = None
-    query: Mapping[str, str] = {}
+    query: Mapping[str, str | Sequence[str]] = {}
     headers: Mapping[str, str] = {}
     content_type: str = "application/json"
 

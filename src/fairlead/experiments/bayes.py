@@ -13,7 +13,7 @@ import numpy as np
 
 from fairlead.experiments.aggregates import Proportion
 
-__all__ = ["Belief", "belief"]
+__all__ = ["Belief", "belief", "belief_of_difference"]
 
 _EXACT = 100_000
 """Above so many successes of an arm the sum over them gives way to the normal approximation, which then
@@ -43,6 +43,18 @@ def belief(control: Proportion, treated: Proportion) -> Belief:
     return Belief(better, max(shipped, 0.0), max(kept, 0.0))
 
 
+def belief_of_difference(rise: float, se: float) -> Belief:
+    """The same of any estimate that is about normal, `rise` being treated minus control, under a flat prior
+    (GrowthBook's `gbstats`: chance to win Phi(r / se), risk se phi(r / se) - r Phi(-r / se)). Of a standard
+    error of 0 or infinity nothing is believed."""
+    if not (0.0 < se < math.inf):
+        return Belief(0.5, 0.0, 0.0)
+    z = rise / se
+    density = math.exp(-z * z / 2.0) / math.sqrt(2.0 * math.pi)
+    better, worse = math.erfc(-z / math.sqrt(2.0)) / 2.0, math.erfc(z / math.sqrt(2.0)) / 2.0
+    return Belief(better, max(se * density - rise * worse, 0.0), max(se * density + rise * better, 0.0))
+
+
 def _above(a: int, b: int, c: int, d: int) -> float:
     """P(Beta(c, d) > Beta(a, b)): the sum over i < c of B(a + i, b + d) / ((d + i) B(1 + i, d) B(a, b))
     (Miller 2014, "Formulas for Bayesian A/B testing")."""
@@ -55,12 +67,8 @@ def _above(a: int, b: int, c: int, d: int) -> float:
 
 def _by_normals(a: int, b: int, c: int, d: int) -> Belief:
     before, after = a / (a + b), c / (c + d)
-    rise = after - before
     se = math.sqrt(before * b / (a + b) / (a + b + 1) + after * d / (c + d) / (c + d + 1))
-    z = rise / se
-    density = math.exp(-z * z / 2.0) / math.sqrt(2.0 * math.pi)
-    better, worse = math.erfc(-z / math.sqrt(2.0)) / 2.0, math.erfc(z / math.sqrt(2.0)) / 2.0
-    return Belief(better, max(se * density - rise * worse, 0.0), max(se * density + rise * better, 0.0))
+    return belief_of_difference(after - before, se)
 
 
 def _log_beta(a: float, b: float) -> float:

@@ -8,6 +8,7 @@ before the interval may be believed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -24,6 +25,7 @@ from fairlead.experiments.sequences import (
     relative_lift,
     verify_alpha,
 )
+from fairlead.experiments.strata import Stratum, standardised
 
 __all__ = ["Finding", "Minimums", "Verdict", "verdict"]
 
@@ -68,8 +70,12 @@ def verdict(
     share: float = 0.5,
     minimums: Minimums = _USUAL,
     split: SampleRatio | None = None,
+    strata: Sequence[Stratum] = (),
 ) -> Verdict:
     """The verdict on `treated` beside `control`.
+
+    `strata`: the same units by phase, where there was more than one, or with what was foreseeable taken out;
+    they are then compared within each, and `share` is that of each.
 
     `margin`: the relative change that does not matter, 0.01 for one percent; 0 lets no change pass as none.
     `share`: the treated arm's part of the traffic of both, as configured. With `split.mismatch` nothing
@@ -80,8 +86,9 @@ def verdict(
     verify_alpha(alpha)
     shares = isinstance(control, Proportion) and isinstance(treated, Proportion)
     spent = alpha * (1.0 - _EARLY) if shares else alpha
-    change = difference(control, treated, alpha=spent, planned=planned)
-    lift = relative_lift(control, treated, alpha=spent, planned=planned)
+    compared = standardised(strata) if strata else (control, treated)
+    change = difference(*compared, alpha=spent, planned=planned)
+    lift = relative_lift(*compared, alpha=spent, planned=planned)
     p = 1.0
     if change.known:
         k = mixture(change.n, alpha=spent, planned=planned)
@@ -98,7 +105,8 @@ def verdict(
         doubt = missing
     alike = not doubt and -margin < lift.low and lift.high < margin
     believed = not missing if shares else min(control.n, treated.n) >= minimums.harm_units
-    few = _harm_of_few(control, treated, share, alpha * _EARLY, higher_is)
+    phases = strata or (Stratum(control=control, treated=treated, share=share),)
+    few = _harm_of_few(phases, alpha * _EARLY, higher_is) if shares else ""
 
     finding: Finding = "not yet known"
     if bad and believed and not alike:
@@ -130,17 +138,20 @@ def _missing(control: Arm, treated: Arm, minimums: Minimums) -> str:
     return ""
 
 
-def _harm_of_few(control: Arm, treated: Arm, share: float, alpha: float, higher_is: str) -> str:
-    """How the events alone show harm; empty when they do not, or where the metric is no share."""
-    if not (isinstance(control, Proportion) and isinstance(treated, Proportion)):
+def _harm_of_few(phases: Sequence[Stratum], alpha: float, higher_is: str) -> str:
+    """How the events alone show harm; empty when they do not."""
+    proof, expected, fallen, events = 0.0, 0.0, 0, 0
+    for phase in phases:
+        if isinstance(phase.control, Proportion) and isinstance(phase.treated, Proportion):
+            met = phase.control.successes + phase.treated.successes
+            proof += conversions_log_e(phase.control, phase.treated, share=phase.share)
+            expected += phase.share * met
+            fallen += phase.treated.successes
+            events += met
+    if proof < math.log(1.0 / alpha) or (fallen > expected) is not (higher_is == "worse"):
         return ""
-    events = control.successes + treated.successes
-    too_many = treated.successes > share * events
-    proven = conversions_log_e(control, treated, share=share) >= math.log(1.0 / alpha)
-    if not proven or too_many is not (higher_is == "worse"):
-        return ""
-    part = f"{treated.successes:,} of {events:,} events fell to the treated arm"
-    return f"{part}, which has {share:.0%} of the units"
+    part = f"{fallen:,} of {events:,} events fell to the treated arm"
+    return f"{part}, which has {expected / events:.0%} of the units"
 
 
 class _Telling(msgspec.Struct, frozen=True):

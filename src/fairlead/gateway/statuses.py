@@ -26,6 +26,7 @@ STATUS_OF: dict[type[e.FairleadError], int] = {
     e.VersionExists: 409,
     e.RolloutInProgress: 409,
     e.RolloutNotFound: 404,
+    e.ExperimentNotFound: 404,
     e.GenerationConflict: 412,
     e.InvalidModelFile: 400,
     e.DigestMismatch: 400,

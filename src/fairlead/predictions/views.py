@@ -7,11 +7,18 @@
 | `outcomes` | one effective outcome: a key's `value` or `text` (see `outcomes.py`) from how many `events` |
 | `predictions_with_outcomes` | a prediction and one effective outcome of it |
 | `labelled` | a prediction, with its label where one has come: `label` or `label_text`, `correct` |
+| `exposures` | a unit's first meeting with an arm of an experiment (see below) |
 | `windows` | one minute, version, arm, role, source and latency bucket (see `windows.py`) |
 
 An outcome belongs to the prediction with its model, request id and row; one reported for a unit belongs to
 every prediction of that model for that unit. Shadow predictions share the request id of the answer that they
 shadow, and so its outcomes; `source` tells them apart.
+
+`exposures` has `model`, `experiment` (the rollout), `unit`, `arm`, `version`, `generation` and
+`first_exposure_at` of the first answer that the split gave the unit, whoever answered for the arm; `requests`
+is how many there were and `arms` how many arms the unit met in all, `last_exposure_at` the latest. Requests
+without a unit of their own are none, nor is what a pin, a rule or a holdout decided. A unit that never met
+control or candidate is not in it.
 """
 
 from __future__ import annotations
@@ -21,6 +28,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from fairlead.predictions.columns import OUTCOMES, PREDICTIONS, combine, with_features
+from fairlead.predictions.effective import SPLIT_ONLY, effective_sql
 from fairlead.predictions.features import NO_FEATURES, from_names, unify
 from fairlead.predictions.ingest import Snapshot
 from fairlead.predictions.manifest import DataFile
@@ -35,6 +43,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "outcomes": ("outcome_events",),
     "predictions_with_outcomes": ("predictions", "outcome_events", "outcomes"),
     "labelled": ("predictions", "outcome_events", "outcomes"),
+    "exposures": ("predictions",),
 }
 
 TABLES = tuple(_NEEDS)
@@ -48,32 +57,17 @@ _SQL_TYPES = {
     "list<item: int64>": "BIGINT[]",
 }
 
-_KEY = "model, request_id, row, unit, metric"
-_ORDER = "received_at, mode <> 'set', \"at\", coalesce(value, 0), coalesce(text, '')"
+_OUTCOMES = effective_sql("outcome_events", "model, request_id, row, unit, metric")
 
-# The SQL of outcomes.effective: the first of repeated ids counts, then everything since the last set.
-_OUTCOMES = f"""
-WITH numbered AS (
-    SELECT *, row_number() OVER (PARTITION BY {_KEY}, outcome_id ORDER BY {_ORDER}) AS delivery
-    FROM outcome_events
-), counted AS (
-    SELECT *, row_number() OVER (PARTITION BY {_KEY} ORDER BY {_ORDER}) AS position
-    FROM numbered WHERE outcome_id IS NULL OR delivery = 1
-), placed AS (
-    SELECT *, coalesce(max(position) FILTER (mode = 'set') OVER (PARTITION BY {_KEY}), 0) AS last_set
-    FROM counted
-), folded AS (
-    SELECT {_KEY},
-        max(text) FILTER (position = last_set) AS text,
-        coalesce(max(value) FILTER (position = last_set), 0) AS start,
-        coalesce(fsum(value) FILTER (position > last_set), 0) AS added,
-        arg_max("at", position) AS "at",
-        max(received_at) AS received_at,
-        count(*) AS events
-    FROM placed GROUP BY ALL
-)
-SELECT {_KEY}, CASE WHEN text IS NULL THEN start + added END AS value, text, "at", received_at, events
-FROM folded
+_FIRST = '("at", prediction_id)'
+_EXPOSURES = f"""
+SELECT model, experiment, unit, arg_min(arm, {_FIRST}) AS arm,
+    arg_min(assigned_version, {_FIRST}) AS version, arg_min(generation, {_FIRST}) AS generation,
+    min("at") AS first_exposure_at, max("at") AS last_exposure_at,
+    count(*) AS requests, count(DISTINCT arm) AS arms
+FROM predictions
+WHERE experiment IS NOT NULL AND role IN ('control', 'canary', 'variant') AND {SPLIT_ONLY}
+GROUP BY model, experiment, unit
 """
 
 _OUTCOME_COLUMNS = 'o.metric, o.value, o.text, o."at" AS outcome_at'
@@ -144,6 +138,7 @@ def views_for(snapshot: Snapshot, used: Iterable[str]) -> View:
         ("outcomes", _OUTCOMES),
         ("predictions_with_outcomes", _JOINED),
         ("labelled", _LABELLED),
+        ("exposures", _EXPOSURES),
     ):
         if name in needed:
             view.statements.append((name, sql))

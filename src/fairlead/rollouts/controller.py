@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from fairlead.errors import FairleadError, GenerationConflict, StoreUnavailable
@@ -255,7 +256,8 @@ def _wanted(rollout: Rollout, present: Plan | None) -> Plan:
     assert step is not None
     if rollout.phase == "shadow":
         return moves.shadow(present, rollout.candidate, step.mirror, rollout.id, supersede=True)
-    return moves.deploy(present, rollout.candidate, step.weight, rollout.id, supersede=True)
+    split = moves.deploy(present, rollout.candidate, step.weight, rollout.id, supersede=True)
+    return msgspec.structs.replace(split, experiment=rollout.id)  # its records say whose exposures they are
 
 
 def _shown(plan: Plan) -> str:

@@ -268,7 +268,11 @@ def _moved(
     index = {arm.name: position for position, arm in enumerate(kept)}
     after = rebalance(owners, counts, slot_order(plan.rollout), rest=STABLE)
     return msgspec.structs.replace(
-        plan, generation=generation, arms=kept + shadows, slots=bytes(index[name] for name in after)
+        plan,
+        generation=generation,
+        arms=kept + shadows,
+        slots=bytes(index[name] for name in after),
+        experiment=None,
     ).completed()
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "get",
     "head",
     "history",
+    "of_experiment",
     "pending",
     "propose",
     "serving",
@@ -113,6 +114,19 @@ def get(connection: sa.Connection, model: str, generation: int) -> PlanRow | Non
 def history(connection: sa.Connection, model: str, limit: int = 100) -> list[PlanRow]:
     """The model's plans, newest first."""
     query = sa.select(plans).where(plans.c.model == model).order_by(plans.c.generation.desc()).limit(limit)
+    return [_row(row) for row in connection.execute(query)]
+
+
+def of_experiment(connection: sa.Connection, model: str, experiment: str) -> list[PlanRow]:
+    """The plans that have split the model's traffic for that experiment, oldest first."""
+    query = (
+        sa.select(plans)
+        .where(plans.c.model == model, plans.c.activated_at.is_not(None))
+        .where(
+            plans.c.body.contains(f'"experiment":{msgspec.json.encode(experiment).decode()}', autoescape=True)
+        )
+        .order_by(plans.c.generation)
+    )
     return [_row(row) for row in connection.execute(query)]
 
 

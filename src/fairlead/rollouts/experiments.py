@@ -1,0 +1,226 @@
+"""Experiments: rollouts that split the traffic, looked at for what they have found out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+import sqlalchemy as sa
+
+from fairlead.errors import ExperimentNotFound, MalformedRequest
+from fairlead.experiments.question import Question, Seen
+from fairlead.experiments.report import ExperimentReport, report
+from fairlead.registry.lookup import require_model
+from fairlead.rollouts import ledger
+from fairlead.rollouts.exposed import Came, evidence_of, exposed
+from fairlead.rollouts.ledger import Entry
+from fairlead.rollouts.logged import Ask
+from fairlead.rollouts.moves import CANARY, CONTROL, STABLE
+from fairlead.rollouts.spec import BUILT_IN, RolloutSpec
+from fairlead.routing import plans
+from fairlead.routing.plan import Plan
+from fairlead.routing.plans import PlanRow
+from fairlead.stores.database import Database
+
+__all__ = ["Experiment", "ExperimentPhase", "Experiments", "Found", "split_share"]
+
+_MOST_METRICS = 20
+_LONGEST = 200
+
+
+class ExperimentPhase(msgspec.Struct, frozen=True, kw_only=True):
+    """The time during which one plan held: percent of the units per arm, and the units that had their first
+    exposure in it."""
+
+    generation: int
+    since: datetime | None
+    weights: dict[str, float]
+    control_units: int = 0
+    treated_units: int = 0
+
+
+class Experiment(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollout that splits the traffic between a candidate and what it is compared with."""
+
+    id: str
+    model: str
+    candidate: str
+    stable: str | None
+    strategy: str
+    state: str
+    started_at: datetime
+    goal: str | None
+    phases: list[ExperimentPhase] = []
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """An experiment and what it has found out so far."""
+
+    experiment: Experiment
+    at: datetime
+    report: ExperimentReport
+
+
+class Experiments:
+    """Looks at experiments. Safe for threads. `ask` asks the prediction log."""
+
+    def __init__(
+        self, database: Database, ask: Ask, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._database = database
+        self._ask = ask
+        self._clock = clock
+
+    def of_model(self, model: str, limit: int = 20) -> list[Experiment]:
+        """The model's experiments, newest first, without their phases; raises `ModelNotFound`."""
+        with self._database.read() as connection:
+            require_model(connection, model)
+            entries = ledger.of_model(connection, model, limit)
+            return [_experiment(entry, []) for entry in entries if _phases(connection, entry)]
+
+    def report(self, model: str, experiment: str | None, also: Sequence[Question] = ()) -> Found:
+        """What the experiment has found out: by the metrics of its rollout, and those that are asked beside
+        them. Without a name it is the latest.
+
+        Raises `ExperimentNotFound`, `MalformedRequest` for metrics that cannot be asked, `StoreUnavailable`
+        without the log.
+        """
+        entry, rows = self.find(model, experiment)
+        rollout = entry.rollout
+        questions = _questions(rollout.spec, also)
+        by_generation = {row.plan.generation: row.plan for row in rows}
+        met = exposed(self._ask, model, rollout.id)
+        now = self._clock()
+
+        def share(came: Came) -> float:
+            return split_share(by_generation, came)
+
+        seen = Seen(
+            control=rollout.stable or CONTROL,
+            treated=rollout.candidate,
+            split=tuple(
+                (*units, share(came)) for came, units in met.units.items() if came[0] in by_generation
+            ),
+            days=met.days,
+            switched=met.switched,
+            evidence=tuple(
+                evidence_of(self._ask, model, rollout.id, question, share, now) for question in questions
+            ),
+        )
+        phases = []
+        for row in rows:
+            counts = [units for came, units in met.units.items() if came[0] == row.plan.generation]
+            control, treated = sum(a for a, _ in counts), sum(b for _, b in counts)
+            phases.append(
+                ExperimentPhase(
+                    generation=row.plan.generation,
+                    since=row.activated_at,
+                    weights={name: 100 * share for name, share in row.plan.shares().items() if share},
+                    control_units=control,
+                    treated_units=treated,
+                )
+            )
+        return Found(
+            experiment=_experiment(entry, phases), at=now, report=report(seen, alpha=rollout.spec.alpha)
+        )
+
+    def find(self, model: str, experiment: str | None) -> tuple[Entry, list[PlanRow]]:
+        """The experiment of that name or the latest, and the plans of its phases, oldest first."""
+        with self._database.read() as connection:
+            require_model(connection, model)
+            if experiment is None:
+                entries = ledger.of_model(connection, model)
+            else:
+                found = ledger.find(connection, experiment)
+                entries = [found] if found is not None and found.rollout.model == model else []
+            for entry in entries:
+                phases = _phases(connection, entry)
+                if phases:
+                    return entry, phases
+        if experiment is None:
+            raise ExperimentNotFound(
+                f"No rollout of {model!r} has split its traffic yet.",
+                remedy=f"Start one with `fairlead deploy {model} VERSION --strategy ab`.",
+            )
+        raise ExperimentNotFound(
+            f"{model!r} has no experiment {experiment!r}.",
+            remedy=f"`fairlead experiments {model} --list` lists them; a shadow is none.",
+        )
+
+
+def split_share(by_generation: dict[int, Plan], came: Came) -> float:
+    """The candidate's part of the slots from which a stratum's units were drawn: those that control and
+    candidate have, and of units that came as one of the rest, those that the rest had then."""
+    plan, before = by_generation.get(came[0]), by_generation.get(came[1])
+    if plan is None:
+        return 0.5
+    shares = _drawn(plan, before)
+    if before is not None and not sum(shares):  # seen by a gateway that was late: drawn as everybody
+        shares = _drawn(plan, None)
+    return shares[1] / sum(shares)
+
+
+def _drawn(plan: Plan, before: Plan | None) -> tuple[int, int]:
+    """How many slots control and candidate have, of those that the rest had before."""
+    names = [arm.name for arm in plan.arms]
+    owners: Sequence[str] = [names[index] for index in plan.slots]
+    if before is not None:
+        rest = [index for index, arm in enumerate(before.arms) if arm.name == STABLE]
+        owners = [owner for owner, held in zip(owners, before.slots, strict=True) if held in rest]
+    return owners.count(CONTROL), owners.count(CANARY)
+
+
+def _phases(connection: sa.Connection, entry: Entry) -> list[PlanRow]:
+    return plans.of_experiment(connection, entry.rollout.model, entry.rollout.id)
+
+
+def _experiment(entry: Entry, phases: list[ExperimentPhase]) -> Experiment:
+    rollout = entry.rollout
+    goals = [metric.name for metric in rollout.spec.metrics if metric.kind == "goal"]
+    return Experiment(
+        id=rollout.id,
+        model=rollout.model,
+        candidate=rollout.candidate,
+        stable=rollout.stable,
+        strategy=rollout.spec.strategy,
+        state=rollout.state,
+        started_at=rollout.started_at,
+        goal=goals[0] if goals else None,
+        phases=phases,
+    )
+
+
+def _questions(spec: RolloutSpec, also: Sequence[Question]) -> list[Question]:
+    """The rollout's own questions and those beside them, each name once; goals first."""
+    own = [
+        Question(
+            name=metric.name,
+            kind=metric.kind,
+            margin=metric.margin,
+            margin_is=metric.margin_is,
+            higher_is=metric.higher_is,
+            window=metric.window,
+        )
+        for metric in sorted(spec.metrics, key=lambda metric: metric.kind != "goal")
+        if metric.name not in BUILT_IN
+    ]
+    named = {question.name for question in own}
+    for question in also:
+        if not 0 < len(question.name) <= _LONGEST or question.name.startswith("/"):
+            raise MalformedRequest(
+                f"{question.name!r} is no metric.", remedy="Name an outcome, or two as in revenue/orders."
+            )
+        if question.name in BUILT_IN:
+            raise MalformedRequest(
+                f"{question.name!r} is counted by the gateways and judged by the rollout.",
+                remedy="See `fairlead rollouts`; an experiment compares outcomes.",
+            )
+        if question.name not in named:
+            named.add(question.name)
+            own.append(question)
+    if len(own) > _MOST_METRICS:
+        raise MalformedRequest(
+            f"{len(own)} metrics are more than {_MOST_METRICS}.", remedy="Ask for fewer at once."
+        )
+    return own
