@@ -37,6 +37,7 @@ def run_control(settings: Settings) -> None:
     from fairlead.admin.versions import PROBES
     from fairlead.errors import PortInUse
     from fairlead.evaluation.scoring import SCORING
+    from fairlead.gate.runs import GATES
     from fairlead.predictions.ask import IngestClient
     from fairlead.registry.registry import Registry
     from fairlead.rollouts.controller import Controller
@@ -59,7 +60,8 @@ def run_control(settings: Settings) -> None:
         ) from error
 
     folder = DataFolder(settings.folder).make()
-    for left in (path for prefix in (UPLOADS, PROBES, SCORING) for path in folder.run.glob(f"{prefix}*")):
+    leftovers = (UPLOADS, PROBES, SCORING, GATES)
+    for left in (path for prefix in leftovers for path in folder.run.glob(f"{prefix}*")):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     database = Database(settings.database)
     registry = Registry(database, Blobs(settings.artifacts))

@@ -221,6 +221,24 @@ class InvalidRollout(FairleadError):
     code = "invalid_rollout"
 
 
+class InvalidGate(FairleadError):
+    """What a gate is told to look at contradicts itself, or does not fit the model or its data."""
+
+    code = "invalid_gate"
+
+
+class GateNotFound(FairleadError):
+    """The version has no such gate run."""
+
+    code = "gate_not_found"
+
+
+class GateClosed(FairleadError):
+    """The version's latest gate run failed, or it has to pass one first."""
+
+    code = "gate_closed"
+
+
 class WrongRolloutState(FairleadError):
     """The rollout's state does not allow that command."""
 

@@ -60,6 +60,7 @@ def test_the_document_describes_exactly_the_routes_there_are(served: Api) -> Non
             sha256="0" * 64,
             rollout="r",
             experiment="e",
+            gate="g",
             command="pause",
         )
         for method in ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"):

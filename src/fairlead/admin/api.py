@@ -15,6 +15,7 @@ from fastapi_offline import FastAPIOffline
 from fairlead import __version__
 from fairlead.admin.blobs import blob_routes
 from fairlead.admin.experiments import experiment_routes
+from fairlead.admin.gates import gate_routes
 from fairlead.admin.models import model_routes
 from fairlead.admin.predictions import prediction_routes
 from fairlead.admin.problems import Edge, refuse_as_problems
@@ -24,6 +25,7 @@ from fairlead.admin.status import health_routes, status_routes
 from fairlead.admin.traffic import traffic_routes
 from fairlead.admin.versions import version_routes
 from fairlead.admin.wire import Json, describe
+from fairlead.gate.runs import Gates
 from fairlead.predictions.ask import IngestClient
 from fairlead.registry.registry import Registry
 from fairlead.rollouts.commands import Rollouts
@@ -45,6 +47,7 @@ _TAGS = [
         "description": "Versions widened, held or rolled back by what is seen of them.",
     },
     {"name": "experiments", "description": "What split traffic has found out about a version."},
+    {"name": "gates", "description": "Versions judged before they get traffic."},
     {"name": "predictions", "description": "The prediction log and what became of predictions."},
     {"name": "status", "description": "What goes on now."},
 ]
@@ -60,11 +63,14 @@ def create_app(
 ) -> FastAPI:
     """The admin API as an ASGI application. It opens nothing: what it is given must be there."""
     sampler = Sampler(folder.counters)
+    gates = Gates(registry, folder, settings)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         sampler.start()
+        gates.start()
         yield
+        gates.stop()
         sampler.stop()
 
     app = FastAPIOffline(  # the documentation's scripts come from this server, not from somebody else's
@@ -85,6 +91,7 @@ def create_app(
     routes.include_router(traffic_routes(traffic))
     routes.include_router(rollout_routes(Rollouts(database, folder.counters, ask=ingest.rows)))
     routes.include_router(experiment_routes(Experiments(database, ingest.rows)))
+    routes.include_router(gate_routes(gates))
     routes.include_router(prediction_routes(ingest, registry))
     routes.include_router(status_routes(database, sampler, ingest))
     routes.include_router(health_routes(database))

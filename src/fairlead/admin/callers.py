@@ -60,6 +60,6 @@ Expected = Annotated[int | None, Depends(_expected)]
 Key = Annotated[str | None, Depends(_key)]
 
 
-def order(who: str, why: str, expected: int | None, key: str | None) -> Order:
+def order(who: str, why: str, expected: int | None, key: str | None, override: str = "") -> Order:
     """The order that a command of traffic is given with."""
-    return Order(who=who, why=why, expected=expected, key=key)
+    return Order(who=who, why=why, expected=expected, key=key, override=override.strip())

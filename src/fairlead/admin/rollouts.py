@@ -13,6 +13,7 @@ from fairlead.admin.problems import refusals
 from fairlead.admin.schemas import RolloutCommand, RolloutStart, RolloutView, StepView
 from fairlead.admin.wire import WIRE, StrictRoute
 from fairlead.errors import (
+    GateClosed,
     GenerationConflict,
     InvalidRollout,
     ModelNotFound,
@@ -42,7 +43,7 @@ def rollout_routes(rollouts: Rollouts) -> APIRouter:
         "",
         summary="Start a rollout",
         responses=refusals(
-            ModelNotFound, VersionNotFound, InvalidRollout, RolloutInProgress, GenerationConflict
+            ModelNotFound, VersionNotFound, InvalidRollout, RolloutInProgress, GateClosed, GenerationConflict
         ),
     )
     def start_rollout(
@@ -50,7 +51,7 @@ def rollout_routes(rollouts: Rollouts) -> APIRouter:
     ) -> Annotated[RolloutView, WIRE]:
         """Begins to roll a version out. It goes on by itself: it is widened, held or rolled back by what is
         seen of it. The answer comes when its first step has its traffic, or it has ended."""
-        asked = order(who, body.why, expected, key)
+        asked = order(who, body.why, expected, key, body.override)
         entry = rollouts.start(model, body.version, _spec(body), asked, supersede=body.supersede)
         rollouts.until_settled(entry.rollout.id, _SETTLE_SECONDS)
         return _standing(rollouts.get(model, entry.rollout.id))

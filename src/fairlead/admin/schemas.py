@@ -16,6 +16,13 @@ from fairlead.rollouts.ledger import Event
 from fairlead.runtimes.base import RuntimeSpec
 
 Why = Annotated[str, Meta(max_length=1_000, description="Why; it stands in histories and the audit log.")]
+Override = Annotated[
+    str,
+    Meta(
+        max_length=1_000,
+        description="The reason for going past what would hold the command up, such as a gate that failed.",
+    ),
+]
 _Reference = Annotated[str, Meta(min_length=1, max_length=100, description="A version, or an alias of one.")]
 
 
@@ -125,6 +132,7 @@ class Deploy(_Body, frozen=True, kw_only=True):
     strategy: Literal["canary", "direct", "blue-green"] = "canary"
     weight: Annotated[float, Meta(gt=0, le=100, description="Percent of the units for a canary.")] = 5.0
     supersede: bool = False
+    override: Override = ""
     why: Why = ""
 
 
@@ -132,12 +140,14 @@ class Weights(_Body, frozen=True, kw_only=True):
     """Percent per version, adding up to 100. Versions that are not named get nothing."""
 
     weights: Annotated[dict[str, Annotated[float, Meta(ge=0, le=100)]], Meta(min_length=1)]
+    override: Override = ""
     why: Why = ""
 
 
 class Promote(_Body, frozen=True, kw_only=True):
     """Gives the canary everything."""
 
+    override: Override = ""
     why: Why = ""
 
 
@@ -161,6 +171,7 @@ class RolloutStart(_Body, frozen=True, kw_only=True):
     plan: dict[str, Any] | None = None
     shadow: bool = True
     supersede: bool = False
+    override: Override = ""
     why: Why = ""
 
 

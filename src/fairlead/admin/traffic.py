@@ -11,6 +11,7 @@ from fairlead.admin.problems import refusals
 from fairlead.admin.schemas import ArmView, Deploy, PlanView, Promote, Rollback, TrafficView, Weights
 from fairlead.admin.wire import WIRE, StrictRoute
 from fairlead.errors import (
+    GateClosed,
     GenerationConflict,
     InvalidPlan,
     ModelNotFound,
@@ -28,7 +29,8 @@ from fairlead.routing.plan import Plan
 
 __all__ = ["arms_of", "plan_view", "traffic_routes"]
 
-_COMMAND = (ModelNotFound, VersionNotFound, InvalidPlan, GenerationConflict, PrepareFailed)
+_MOVE = (ModelNotFound, VersionNotFound, InvalidPlan, GenerationConflict, PrepareFailed)
+_COMMAND = (*_MOVE, GateClosed)
 
 
 def traffic_routes(traffic: Traffic) -> APIRouter:
@@ -68,7 +70,7 @@ def traffic_routes(traffic: Traffic) -> APIRouter:
         model: str, body: Annotated[Weights, WIRE, Body()], who: Who, expected: Expected, key: Key
     ) -> Annotated[Confirmation, WIRE]:
         """Gives each version its percent. Arms that stay lose no unit that they need not lose."""
-        return traffic.set_weights(model, body.weights, order(who, body.why, expected, key))
+        return traffic.set_weights(model, body.weights, order(who, body.why, expected, key, body.override))
 
     @routes.post("/deploy", summary="Deploy a version", responses=refusals(*_COMMAND, RolloutInProgress))
     def deploy(
@@ -78,7 +80,7 @@ def traffic_routes(traffic: Traffic) -> APIRouter:
         return traffic.deploy(
             model,
             body.version,
-            order(who, body.why, expected, key),
+            order(who, body.why, expected, key, body.override),
             strategy=body.strategy,
             weight=body.weight,
             supersede=body.supersede,
@@ -93,9 +95,10 @@ def traffic_routes(traffic: Traffic) -> APIRouter:
         body: Annotated[Annotated[Promote, WIRE] | None, Body()] = None,
     ) -> Annotated[Confirmation, WIRE]:
         """Gives the canary, or else the only version beside the stable one, everything."""
-        return traffic.promote(model, order(who, (body or Promote()).why, expected, key))
+        asked = body or Promote()
+        return traffic.promote(model, order(who, asked.why, expected, key, asked.override))
 
-    @routes.post("/rollback", summary="Roll back", responses=refusals(*_COMMAND, NothingToRollBack))
+    @routes.post("/rollback", summary="Roll back", responses=refusals(*_MOVE, NothingToRollBack))
     def rollback(
         model: str,
         who: Who,

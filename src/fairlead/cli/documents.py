@@ -11,10 +11,21 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, ClassVar
 
-__all__ = ["read_document"]
+import click
+
+__all__ = ["document_of", "read_document"]
 
 
-def read_document(path: str) -> dict[str, Any]:
+def document_of(path: Path | str, option: str) -> dict[str, Any]:
+    """The table in the file that an option names; wrong usage of that option when it cannot be read."""
+    try:
+        return read_document(path)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise click.BadParameter(f"{path} cannot be read: {reason}.", param_hint=option) from error
+
+
+def read_document(path: Path | str) -> dict[str, Any]:
     """The table in that file. ValueError says what is wrong with it and where; OSError when it is away."""
     text = Path(path).read_text("utf-8")
     match Path(path).suffix.lower():

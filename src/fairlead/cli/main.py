@@ -55,6 +55,8 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "configure": Entry("models", "Set serving settings of a model or a version."),
     },
     "Lead traffic": {
+        "gate": Entry("gates", "Judge a version beside the one in production, before it gets traffic."),
+        "gates": Entry("gates", "Show the gate runs of a model."),
         "deploy": Entry("traffic", "Roll a version out by steps, watched, or give it everything at once."),
         "experiments": Entry(
             "experiments", "Show what an experiment has found out: the verdict, and the numbers under it."

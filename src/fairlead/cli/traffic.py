@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import getpass
 import socket
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
+from fairlead.cli.documents import document_of
 from fairlead.cli.rollouts import report
 from fairlead.cli.shell import DONE, UNCONFIRMED, Command, Shell
 
@@ -21,6 +22,9 @@ __all__ = ["deploy", "promote", "rollback", "traffic"]
 _why = click.option("--why", default="", metavar="TEXT", help="Why; noted in the audit log.")
 _expected = click.option(
     "--if-generation", "expected", type=int, metavar="N", help="Refuse unless the model serves generation N."
+)
+_override = click.option(
+    "--override", default="", metavar="REASON", help="Go past a gate that failed; noted in the audit log."
 )
 
 
@@ -47,6 +51,7 @@ _expected = click.option(
 )
 @click.option("--no-shadow", is_flag=True, help="Begin with the canary, and with no copies before it.")
 @click.option("--supersede", is_flag=True, help="Take the place of another rollout under way.")
+@_override
 @_why
 @_expected
 @click.pass_obj
@@ -62,6 +67,7 @@ def deploy(
     plan: str | None,
     no_shadow: bool,
     supersede: bool,
+    override: str,
     why: str,
     expected: int | None,
 ) -> int:
@@ -85,7 +91,13 @@ def deploy(
         return _report(
             shell,
             shell.admin.deploy(
-                model, version, strategy=whole, supersede=supersede, why=why, expected=expected
+                model,
+                version,
+                strategy=whole,
+                supersede=supersede,
+                override=override,
+                why=why,
+                expected=expected,
             ),
         )
     return report(
@@ -97,9 +109,10 @@ def deploy(
             weight=weight,
             steps=None if steps is None else _percents(steps),
             bake=bake,
-            plan=None if plan is None else _plan(plan),
+            plan=None if plan is None else document_of(plan, "--plan"),
             shadow=not no_shadow,
             supersede=supersede,
+            override=override,
             why=why,
             expected=expected,
         ),
@@ -109,10 +122,13 @@ def deploy(
 @click.command(cls=Command, talks_to=("admin",))
 @click.argument("model")
 @click.argument("weights", nargs=-1, required=True, metavar="V=PERCENT ...")
+@_override
 @_why
 @_expected
 @click.pass_obj
-def traffic(shell: Shell, /, model: str, weights: tuple[str, ...], why: str, expected: int | None) -> int:
+def traffic(
+    shell: Shell, /, model: str, weights: tuple[str, ...], override: str, why: str, expected: int | None
+) -> int:
     """Split the traffic of a model by percent.
 
     \b
@@ -121,15 +137,16 @@ def traffic(shell: Shell, /, model: str, weights: tuple[str, ...], why: str, exp
     Versions that are not named get nothing; the weights add up to 100.
     """
     split = _weights(weights)
-    return _report(shell, shell.admin.traffic(model, split, why=why, expected=expected))
+    return _report(shell, shell.admin.traffic(model, split, override=override, why=why, expected=expected))
 
 
 @click.command(cls=Command, talks_to=("admin",))
 @click.argument("model")
+@_override
 @_why
 @_expected
 @click.pass_obj
-def promote(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
+def promote(shell: Shell, /, model: str, override: str, why: str, expected: int | None) -> int:
     """Give the canary all traffic.
 
     A rollout under way goes on from there: the candidate is watched until its bake is over.
@@ -137,7 +154,7 @@ def promote(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
     under_way = [one for one in shell.admin.rollouts(model, limit=1) if not one.over]
     if under_way and expected is None:
         return report(shell, shell.admin.command_rollout(model, "promote", why=why))
-    return _report(shell, shell.admin.promote(model, why=why, expected=expected))
+    return _report(shell, shell.admin.promote(model, override=override, why=why, expected=expected))
 
 
 @click.command(cls=Command, talks_to=("admin",))
@@ -225,16 +242,6 @@ def _percents(text: str) -> list[float]:
         raise click.BadParameter(
             f"{text!r} is no list of percents, as in 5,25,100.", param_hint="--steps"
         ) from None
-
-
-def _plan(path: str) -> dict[str, Any]:
-    """A plan's document; what stands in it is the server's to judge."""
-    from fairlead.cli.documents import read_document
-
-    try:
-        return read_document(path)
-    except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{path} cannot be read: {error}.", param_hint="--plan") from error
 
 
 def _weights(given: tuple[str, ...]) -> dict[str, float]:

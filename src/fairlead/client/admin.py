@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import msgspec
 
 from fairlead.client.experiments import ExperimentCalls
+from fairlead.client.gates import GateCalls
 from fairlead.client.paths import json_body, path_of
 from fairlead.client.registered import (
     AuditEntry,
@@ -45,7 +46,7 @@ Strategy = Literal["canary", "blue-green", "direct"]
 HandStage = Literal["staging", "archived", "none"]
 
 
-class Admin(RolloutCalls, ExperimentCalls):
+class Admin(RolloutCalls, ExperimentCalls, GateCalls):
     """Registers versions, leads traffic and looks back. Safe to share between threads; close it, or use it
     in a `with` block.
 
@@ -195,6 +196,7 @@ class Admin(RolloutCalls, ExperimentCalls):
         strategy: Strategy = "canary",
         weight: float = 5.0,
         supersede: bool = False,
+        override: str = "",
         why: str = "",
         expected: int | None = None,
     ) -> Confirmation:
@@ -202,26 +204,37 @@ class Admin(RolloutCalls, ExperimentCalls):
 
         Every command answers when all live gateways serve the change, or names those that do not. `expected`
         is the generation that it was decided on; the command is refused when the model serves another.
+        `override` is the reason for going past a gate that failed.
         """
         body = {
             "version": version,
             "strategy": strategy,
             "weight": weight,
             "supersede": supersede,
+            "override": override,
             "why": why,
         }
         return self._command("POST", model, "deploy", body, expected)
 
     def traffic(
-        self, model: str, weights: Mapping[str, float], *, why: str = "", expected: int | None = None
+        self,
+        model: str,
+        weights: Mapping[str, float],
+        *,
+        override: str = "",
+        why: str = "",
+        expected: int | None = None,
     ) -> Confirmation:
         """Splits the traffic by the given percent per version, which add up to 100."""
         named = {version: float(weight) for version, weight in weights.items()}
-        return self._command("PUT", model, "traffic", {"weights": named, "why": why}, expected)
+        body = {"weights": named, "override": override, "why": why}
+        return self._command("PUT", model, "traffic", body, expected)
 
-    def promote(self, model: str, *, why: str = "", expected: int | None = None) -> Confirmation:
+    def promote(
+        self, model: str, *, override: str = "", why: str = "", expected: int | None = None
+    ) -> Confirmation:
         """Gives the canary all traffic."""
-        return self._command("POST", model, "promote", {"why": why}, expected)
+        return self._command("POST", model, "promote", {"override": override, "why": why}, expected)
 
     def rollback(
         self, model: str, *, to: str | None = None, why: str = "", expected: int | None = None

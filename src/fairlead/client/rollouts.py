@@ -31,12 +31,14 @@ class RolloutCalls(Session):
         plan: Mapping[str, Any] | None = None,
         shadow: bool = True,
         supersede: bool = False,
+        override: str = "",
         why: str = "",
         expected: int | None = None,
     ) -> Rollout:
         """Rolls a version out by steps, watched: by a strategy and what differs from its preset, or by a
         whole plan. A canary that is told nothing else gets copies first, unless `shadow` is False. Answers
-        when the first step has its traffic, or the rollout has ended."""
+        when the first step has its traffic, or the rollout has ended. `override` is the reason for going past
+        a gate that failed."""
         body = {
             "version": version,
             "strategy": strategy,
@@ -46,6 +48,7 @@ class RolloutCalls(Session):
             "plan": plan,
             "shadow": shadow,
             "supersede": supersede,
+            "override": override,
             "why": why,
         }
         # Under one key the server begins one rollout, however often it is asked to.

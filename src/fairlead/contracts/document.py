@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import tomllib
@@ -13,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fairlead.contracts.contract import Action, Contract, Field, FieldType, Kind, Output
+from fairlead.contracts.keys import known_keys
 from fairlead.errors import InvalidContract
 
 __all__ = ["json_schema", "read_contract", "to_json", "to_toml"]
@@ -139,16 +139,7 @@ def _from_document(document: Any) -> Contract:
 
 
 def _verify_keys(document: Any, kind: str, where: str) -> None:
-    if not isinstance(document, dict):
-        raise InvalidContract(f"{_sentence(where)} is no table of keys and values.")
-    for key in document:
-        if key not in _NAMES[kind]:
-            near = difflib.get_close_matches(key, _NAMES[kind], n=1, cutoff=0.0)
-            raise InvalidContract(
-                f"Unknown key {key!r} in {where}.",
-                remedy=f"Did you mean {near[0]!r}? Known keys: {', '.join(_NAMES[kind])}.",
-                key=key,
-            )
+    known_keys(document, _NAMES[kind], where, InvalidContract)
 
 
 def _explained(error: msgspec.ValidationError, names: list[str]) -> InvalidContract:

@@ -83,8 +83,13 @@ def read_table(sample: Any, *, columns: Sequence[str] | None = None) -> Table:
     return Table(columns=read, rows=rows)
 
 
-def read_table_file(path: Path | str, *, columns: Sequence[str] | None = None) -> Table:
-    """The `.parquet` or `.csv` file as a `Table`; `InvalidReference` when it cannot be read as one."""
+def read_table_file(
+    path: Path | str, *, columns: Sequence[str] | None = None, texts: Iterable[str] = ()
+) -> Table:
+    """The `.parquet` or `.csv` file as a `Table`; `InvalidReference` when it cannot be read as one.
+
+    Columns of a CSV file that are named in `texts` are text, even where they look like numbers.
+    """
     path = Path(path)
     if path.suffix not in (".parquet", ".csv"):
         raise InvalidReference(
@@ -99,9 +104,11 @@ def read_table_file(path: Path | str, *, columns: Sequence[str] | None = None) -
             from pyarrow import parquet
 
             return read_table(parquet.ParquetFile(path).read(), columns=columns)
+        import pyarrow
         from pyarrow import csv
 
-        return read_table(csv.read_csv(path), columns=columns)
+        options = csv.ConvertOptions(column_types=dict.fromkeys(texts, pyarrow.string()))
+        return read_table(csv.read_csv(path, convert_options=options), columns=columns)
     except (ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0]
         raise InvalidReference(

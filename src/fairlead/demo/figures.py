@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["BY_ARM", "Z95", "ArmFigures", "arm_figures", "brier_difference", "wilson"]
+__all__ = ["BY_ARM", "Z95", "ArmFigures", "arm_figures", "brier_difference"]
 
 Z95 = 1.959964
 """The 97.5 % quantile of the normal distribution: half the width of a 95 % interval in deviations."""
@@ -107,14 +107,3 @@ def arm_figures(rows: Sequence[dict[str, Any]]) -> dict[str, ArmFigures]:
         )
         for row in rows
     }
-
-
-def wilson(hits: int, count: int, z: float = Z95) -> tuple[float, float]:
-    """The Wilson score interval of a proportion (Wilson 1927); (0, 1) without observations."""
-    if not count:
-        return 0.0, 1.0
-    share = hits / count
-    scale = 1 + z * z / count
-    centre = (share + z * z / (2 * count)) / scale
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / scale
-    return max(0.0, centre - half), min(1.0, centre + half)

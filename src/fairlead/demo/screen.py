@@ -12,7 +12,9 @@ from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from fairlead.demo.figures import Z95, ArmFigures, wilson
+from fairlead.demo.figures import Z95, ArmFigures
+from fairlead.experiments.aggregates import Proportion
+from fairlead.experiments.fixed import wilson
 
 __all__ = ["Screen"]
 
@@ -94,8 +96,8 @@ def _percent(part: int, whole: int) -> str:
 def _came_back(arm: ArmFigures) -> str:
     if not arm.positives:
         return "–"
-    low, high = wilson(arm.hits, arm.positives)
-    return f"{100 * arm.precision:.1f} % ({100 * low:.0f}–{100 * high:.0f})"
+    share = wilson(Proportion(arm.positives, arm.hits))
+    return f"{100 * arm.precision:.1f} % ({100 * share.low:.0f}–{100 * share.high:.0f})"
 
 
 def _brier(arm: ArmFigures) -> str:

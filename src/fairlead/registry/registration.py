@@ -107,7 +107,7 @@ def add(connection: sa.Connection, new: NewVersion, at: datetime) -> None:
     if promised is not None:
         declared.verify_compatible(spec.model, spec.contract, promised)
     own = settings.own_values(spec.settings)
-    settings.verify(own)
+    settings.verify(own, spec.version)
 
     make_model(connection, spec.model, at=at, who=who)
     contract_id = declared.keep(connection, spec.contract, at)

@@ -24,6 +24,7 @@ Stated = dict[str | None, dict[str, Any]]
 
 _events = tables.settings_events.c
 _NAMES = ModelSettings.__struct_fields__
+_OF_THE_MODEL = ("gate_required",)
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "cache_seconds": (lambda value: 0 <= value < math.inf, "0 (no cache) or more seconds"),
     "timeout_ms": (lambda value: 0 < value <= 3_600_000, "above 0 and at most an hour, in milliseconds"),
@@ -78,7 +79,7 @@ def change(
             raise UnknownSetting(f"There is no setting {name!r}.", remedy=remedy, setting=name)
     before = stated(connection, model).get(version, {})
     after = {name: value for name, value in ({**before, **changes}).items() if value is not None}
-    verify(after)
+    verify(after, version)
     if after != before:
         append(connection, model, version, after, at=at, who=who, why=why)
         details = {"from": before, "to": after}
@@ -143,9 +144,12 @@ def own_values(settings: ModelSettings) -> dict[str, Any]:
     return {name: value for name, value in own.items() if value != getattr(defaults, name)}
 
 
-def verify(values: Mapping[str, Any]) -> None:
-    """Raises `InvalidSetting` naming the first value that has a wrong type or breaks its rule."""
+def verify(values: Mapping[str, Any], version: str | None) -> None:
+    """Raises `InvalidSetting` naming the first value that has a wrong type or breaks its rule, as one that is
+    set for that version, None for the model."""
     for name, value in values.items():
+        if version is not None and name in _OF_THE_MODEL:
+            raise _refused(name, value, "it holds for all versions of a model, and is set for the model")
         try:
             msgspec.convert({name: value}, ModelSettings)
         except msgspec.ValidationError as error:

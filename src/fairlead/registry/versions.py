@@ -71,6 +71,8 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     When the version cannot answer, a cached answer may stand in up to `stale_seconds` past its lifetime, then
     `fallback_version`: the name of another version that is loaded, or `stable` for the one in production.
+
+    `gate_required` is a model's alone: only versions that have passed a gate get traffic.
     """
 
     cache_seconds: float = 300.0
@@ -85,6 +87,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stale_seconds: float = 0.0
     fallback_version: str | None = None
     idle_unload_seconds: float = 0.0
+    gate_required: bool = False
 
 
 class VersionSpec(msgspec.Struct, frozen=True, kw_only=True):

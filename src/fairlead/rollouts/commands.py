@@ -18,6 +18,7 @@ import msgspec
 import sqlalchemy as sa
 
 from fairlead.errors import InvalidRollout, MalformedRequest, RolloutNotFound, StoreUnavailable
+from fairlead.gate import ledger as gates
 from fairlead.registry import aliases
 from fairlead.registry.lookup import require_model
 from fairlead.rollouts import ledger, states
@@ -68,8 +69,9 @@ class Rollouts:
 
         Raises `ModelNotFound`, `VersionNotFound`; `InvalidRollout` when the version cannot be compared with
         anything or is in production already; `RolloutInProgress` while another is under way, unless
-        `supersede`, which ends that one where it stands. Said again under the order's key it answers the
-        rollout that it began; `MalformedRequest` when that was of another version.
+        `supersede`, which ends that one where it stands; `GateClosed` for a version that did not pass its
+        gate, unless the order overrides that. Said again under the order's key it answers the rollout that
+        it began; `MalformedRequest` when that was of another version.
         """
         if self._ask is not None and spec.metrics:
             with contextlib.suppress(StoreUnavailable):
@@ -96,6 +98,7 @@ class Rollouts:
                     remedy="Deploy another version.",
                 )
             now = self._clock()
+            gates.require(connection, model, candidate, override=order.override, who=order.who, now=now)
             other = ledger.active(connection, model)
             if other is not None and supersede:
                 after = states.supersede(other.rollout, now)

@@ -20,6 +20,7 @@ __all__ = [
     "blue_green",
     "deploy",
     "direct",
+    "gaining",
     "hold_out",
     "is_split",
     "promote",
@@ -247,6 +248,20 @@ def is_split(plan: Plan) -> bool:
     """Whether a version beside the stable one has units: a rollout is under way."""
     stable = plan.stable()
     return any(weight > 0 for version, weight in plan.weights().items() if version != stable)
+
+
+def gaining(before: Plan | None, after: Plan) -> list[str]:
+    """The versions that get more of the units than before, or units by a rule that gave it none. The version
+    that was in production is none of them: what returns to it goes back."""
+    held = {} if before is None else before.weights()
+    named = set() if before is None else _ruled(before)
+    stable = None if before is None else before.stable()
+    grown = {version for version, share in after.weights().items() if share > held.get(version, 0.0)}
+    return sorted((grown | (_ruled(after) - named)) - {stable})
+
+
+def _ruled(plan: Plan) -> set[str]:
+    return {rule.version for rule in plan.rules if rule.version is not None}
 
 
 # --- the parts of a move ------------------------------------------------------------------------------------

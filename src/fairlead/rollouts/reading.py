@@ -6,14 +6,14 @@ typing error never becomes a default.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 
+from fairlead.contracts.keys import known_keys
 from fairlead.errors import InvalidRollout
 from fairlead.rollouts.spec import WATCHED, WHOLE, Limits, Metric, RolloutSpec, Step, Strategy
 
@@ -124,18 +124,8 @@ def _canary_step(percent: float) -> Step:
 
 def _plain(document: object, kind: type[msgspec.Struct], where: str) -> dict[str, Any]:
     """The document with durations in seconds; an unknown key is refused with the nearest known one."""
-    if not isinstance(document, Mapping):
-        raise InvalidRollout(f"{where.capitalize()} is no table of keys and values.")
-    known = kind.__struct_fields__
     found: dict[str, Any] = {}
-    for key, value in document.items():
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
-            raise InvalidRollout(
-                f"Unknown key {key!r} in {where}.",
-                remedy=f"Did you mean {near[0]!r}? Known keys: {', '.join(known)}.",
-                key=str(key),
-            )
+    for key, value in known_keys(document, kind.__struct_fields__, where, InvalidRollout).items():
         if key in _PARTS and isinstance(value, list | tuple):
             value = [_plain(item, _PARTS[key], f"{key}[{index}]") for index, item in enumerate(value)]
         elif key == "limits":

@@ -18,7 +18,7 @@ from fairlead.contracts.contract import Contract, Field
 from fairlead.errors import InvalidContract, RuntimeFailed
 from fairlead.runtimes.base import NUMPY_TYPES, Array, RuntimeSpec, Tensors
 
-__all__ = ["Binding", "Prediction", "Row"]
+__all__ = ["Binding", "Prediction", "Row", "class_name"]
 
 Row = tuple[Any, ...]
 _json = msgspec.json.Encoder().encode
@@ -41,7 +41,7 @@ class Binding:
     def __init__(self, contract: Contract, spec: RuntimeSpec) -> None:
         _verify(contract, spec)
         self.wanted = spec.outputs.wanted()
-        self.class_names = tuple(_class_name(value) for value in contract.output.classes)
+        self.class_names = tuple(class_name(value) for value in contract.output.classes)
         self.encode: Callable[[Sequence[Row]], Tensors] = _encoder(contract, spec)
         self.decode: Callable[[dict[str, Array], int], list[Prediction]] = _decoder(contract, spec)
         self._named = _named_probabilities(self.class_names)
@@ -338,5 +338,6 @@ def _required(name: str | None, part: str) -> str:
     return name
 
 
-def _class_name(value: str | int | bool) -> str:
+def class_name(value: str | int | bool) -> str:
+    """How a class is called where classes are keys, as in `probabilities`."""
     return str(value).lower() if isinstance(value, bool) else str(value)

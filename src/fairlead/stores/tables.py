@@ -19,6 +19,7 @@ __all__ = [
     "alias_events",
     "audit",
     "contracts",
+    "gate_runs",
     "gateway_plans",
     "gateways",
     "idempotency",
@@ -225,6 +226,28 @@ rollout_events = Table(
     _json("evidence"),
 )
 Index(None, rollout_events.c.rollout, rollout_events.c.revision, unique=True)
+
+gate_runs = Table(
+    "gate_runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("number", Integer, nullable=False),  # counts the model's runs: their order
+    _model(),
+    _text("version"),
+    Column("against", Text),
+    _text("state"),  # waiting, running, passed, failed, error, interrupted or overridden
+    _text("spec"),  # GateSpec
+    _text("spec_digest"),
+    Column("data_digest", Text),
+    Column("report", Text),  # Report
+    Column("reason", Text),
+    _at("created_at"),
+    Column("ended_at", UtcDateTime),
+    Column("held_until", UtcDateTime),  # whoever runs it renews this
+    _text("who"),
+    _text("why"),
+)
+Index(None, gate_runs.c.model, gate_runs.c.number, unique=True)
 
 gateways = Table(
     "gateways",
