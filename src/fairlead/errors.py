@@ -239,6 +239,24 @@ class GateClosed(FairleadError):
     code = "gate_closed"
 
 
+class Frozen(FairleadError):
+    """A freeze window holds the model's traffic where it is."""
+
+    code = "frozen"
+
+
+class InvalidFreeze(FairleadError):
+    """A freeze window that says no reason, or could never hold."""
+
+    code = "invalid_freeze"
+
+
+class FreezeNotFound(FairleadError):
+    """There is no such freeze window."""
+
+    code = "freeze_not_found"
+
+
 class WrongRolloutState(FairleadError):
     """The rollout's state does not allow that command."""
 

@@ -598,5 +598,16 @@ def test_a_rollout_begins_with_copies_unless_it_is_told_how_to_begin(
     plan.write_text("bake: 1m\nsteps:\n  - {weight: 20, minimum: 10m}\n  - weight: 100\n")
     assert "canary 20 % (step 1 of 2)" in run(servers, "deploy", "begin", "v2", "--plan", str(plan)).stdout
     run(servers, "abort", "begin")
+    run(servers, "freeze", "begin", "--to", "2999-01-01", "--reason", "Black Friday")
+    assert "Black Friday" in run(servers, "deploy", "begin", "v2", status=1).stderr
+    begun = run(servers, "deploy", "begin", "v2", "--weight", "5", "--override", "it burns").stdout
+    assert "canary 5 %" in begun
+    assert "it burns" in run(servers, "audit", "begin").stdout
+    stale = run(servers, "pause", "begin", "--if-generation", "1", status=1)
+    assert "generation" in stale.stderr
+    run(servers, "abort", "begin")
+    (window,) = answer(servers, "freezes", "begin")
+    run(servers, "unfreeze", window["id"])
+    assert "Nothing is frozen" in run(servers, "freezes", "begin").stdout
     plan.write_text("bake: 1m\nbake: 2m\n")
     assert "twice in line 2" in run(servers, "deploy", "begin", "v2", "--plan", str(plan), status=2).stderr

@@ -15,6 +15,7 @@ from fastapi_offline import FastAPIOffline
 from fairlead import __version__
 from fairlead.admin.blobs import blob_routes
 from fairlead.admin.experiments import experiment_routes
+from fairlead.admin.freezes import freeze_routes
 from fairlead.admin.gates import gate_routes
 from fairlead.admin.models import model_routes
 from fairlead.admin.predictions import prediction_routes
@@ -91,6 +92,7 @@ def create_app(
     routes.include_router(traffic_routes(traffic))
     routes.include_router(rollout_routes(Rollouts(database, folder.counters, ask=ingest.rows)))
     routes.include_router(experiment_routes(Experiments(database, ingest.rows)))
+    routes.include_router(freeze_routes(database))
     routes.include_router(gate_routes(gates))
     routes.include_router(prediction_routes(ingest, registry))
     routes.include_router(status_routes(database, sampler, ingest))

@@ -13,6 +13,7 @@ from fairlead.admin.problems import refusals
 from fairlead.admin.schemas import RolloutCommand, RolloutStart, RolloutView, StepView
 from fairlead.admin.wire import WIRE, StrictRoute
 from fairlead.errors import (
+    Frozen,
     GateClosed,
     GenerationConflict,
     InvalidRollout,
@@ -43,7 +44,13 @@ def rollout_routes(rollouts: Rollouts) -> APIRouter:
         "",
         summary="Start a rollout",
         responses=refusals(
-            ModelNotFound, VersionNotFound, InvalidRollout, RolloutInProgress, GateClosed, GenerationConflict
+            ModelNotFound,
+            VersionNotFound,
+            InvalidRollout,
+            RolloutInProgress,
+            GateClosed,
+            Frozen,
+            GenerationConflict,
         ),
     )
     def start_rollout(
@@ -72,18 +79,21 @@ def rollout_routes(rollouts: Rollouts) -> APIRouter:
     @routes.post(
         "/{rollout}/{command}",
         summary="Command a rollout",
-        responses=refusals(ModelNotFound, RolloutNotFound, WrongRolloutState, GenerationConflict),
+        responses=refusals(ModelNotFound, RolloutNotFound, WrongRolloutState, Frozen, GenerationConflict),
     )
     def command_rollout(
         model: str,
         rollout: str,
         command: Command,
         who: Who,
+        expected: Expected,
+        key: Key,
         body: Annotated[Annotated[RolloutCommand, WIRE] | None, Body()] = None,
     ) -> Annotated[RolloutView, WIRE]:
         """Pauses, resumes, approves, promotes, widens or aborts a rollout; `present` names the one that is
         under way. The answer comes when its traffic is as its state asks, or half a minute later."""
-        asked = order(who, (body or RolloutCommand()).why, None, None)
+        said = body or RolloutCommand()
+        asked = order(who, said.why, expected, key, said.override)
         entry = rollouts.command(model, command, asked, _named(rollout))
         rollouts.until_settled(entry.rollout.id, _SETTLE_SECONDS)
         return _standing(rollouts.get(model, entry.rollout.id))
@@ -113,7 +123,7 @@ def _named(rollout: str) -> str | None:
 
 
 def _standing(found: Standing) -> RolloutView:
-    return _view(found.entry, found.journal, found.weights, found.judgement)
+    return _view(found.entry, found.journal, found.weights, found.judgement, found.held)
 
 
 def _view(
@@ -121,6 +131,7 @@ def _view(
     journal: Sequence[Event] = (),
     weights: Mapping[str, float] = {},
     judgement: Judgement | None = None,
+    held: str | None = None,
 ) -> RolloutView:
     rollout = entry.rollout
     return RolloutView(
@@ -142,5 +153,6 @@ def _view(
         spec=msgspec.to_builtins(rollout.spec),
         weights=dict(weights),
         judgement=None if judgement is None else msgspec.to_builtins(judgement),
+        held=held,
         journal=list(journal),
     )

@@ -20,7 +20,7 @@ Override = Annotated[
     str,
     Meta(
         max_length=1_000,
-        description="The reason for going past what would hold the command up, such as a gate that failed.",
+        description="The reason for going past a gate that failed or a freeze window.",
     ),
 ]
 _Reference = Annotated[str, Meta(min_length=1, max_length=100, description="A version, or an alias of one.")]
@@ -178,6 +178,7 @@ class RolloutStart(_Body, frozen=True, kw_only=True):
 class RolloutCommand(_Body, frozen=True, kw_only=True):
     """Why a rollout is commanded so."""
 
+    override: Override = ""
     why: Why = ""
 
 
@@ -190,8 +191,8 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
 
 class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
     """How a rollout stands. `step` counts from 0 in `steps`; `weights` are percent per version now;
-    `judgement` is what is to be said of the candidate at this moment. Lists have none of these, and no
-    journal."""
+    `judgement` is what is to be said of the candidate at this moment, `held` which freeze window keeps it at
+    its step. Lists have none of these, and no journal."""
 
     id: str
     model: str
@@ -211,6 +212,7 @@ class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
     spec: dict[str, Any]
     weights: dict[str, float]
     judgement: dict[str, Any] | None
+    held: str | None
     journal: list[Event]
 
 

@@ -11,6 +11,7 @@ from fairlead.admin.problems import refusals
 from fairlead.admin.schemas import ArmView, Deploy, PlanView, Promote, Rollback, TrafficView, Weights
 from fairlead.admin.wire import WIRE, StrictRoute
 from fairlead.errors import (
+    Frozen,
     GateClosed,
     GenerationConflict,
     InvalidPlan,
@@ -30,7 +31,7 @@ from fairlead.routing.plan import Plan
 __all__ = ["arms_of", "plan_view", "traffic_routes"]
 
 _MOVE = (ModelNotFound, VersionNotFound, InvalidPlan, GenerationConflict, PrepareFailed)
-_COMMAND = (*_MOVE, GateClosed)
+_COMMAND = (*_MOVE, GateClosed, Frozen)
 
 
 def traffic_routes(traffic: Traffic) -> APIRouter:

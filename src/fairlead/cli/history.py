@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 from rich.console import RenderableType
 from rich.markup import escape
 
+from fairlead.cli.moments import moment
 from fairlead.cli.shell import Command, Shell
 from fairlead.cli.tables import facts, percent, stage_text, table, time_text
 from fairlead.client.registered import AuditEntry, Window
 
 __all__ = ["audit", "metrics", "production", "stages"]
-
-
-def _moment(ctx: click.Context, parameter: click.Parameter, value: str | None) -> datetime:
-    """A time with its zone, or in this machine's zone; now when none is given."""
-    if value is None:
-        return datetime.now(UTC)
-    try:
-        return datetime.fromisoformat(value).astimezone(UTC)
-    except ValueError as error:
-        example = "2026-11-20T14:30, or 2026-11-20T14:30:00Z"
-        raise click.BadParameter(f"{value!r} is no time, as in {example}.") from error
 
 
 def _window(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -101,7 +91,7 @@ def stages(shell: Shell, /, model: str, version: str | None) -> None:
 
 @click.command(cls=Command, talks_to=("admin",))
 @click.argument("model")
-@click.option("--at", callback=_moment, metavar="TIME", help="The moment; now when it is left out.")
+@click.option("--at", callback=moment, metavar="TIME", help="The moment; now when it is left out.")
 @click.pass_obj
 def production(shell: Shell, /, model: str, at: datetime) -> None:
     """Say which version was in production at a moment."""

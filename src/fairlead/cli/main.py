@@ -69,6 +69,9 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "promote": Entry("traffic", "Give the canary all traffic."),
         "abort": Entry("rollouts", "End a rollout: everything goes back to the version in production."),
         "traffic": Entry("traffic", "Split the traffic of a model by percent."),
+        "freeze": Entry("freezes", "Keep traffic as it is for a time: that of a model, or all."),
+        "freezes": Entry("freezes", "List the windows in which traffic stays as it is."),
+        "unfreeze": Entry("freezes", "End a freeze window before its time."),
         "rollback": Entry("traffic", "Take the traffic back to the version before."),
     },
     "Predict": {

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["abort", "approve", "pause", "report", "resume", "rollouts", "widen"]
 
 _why = click.option("--why", default="", metavar="TEXT", help="Why; it stands in the journal.")
+_expected = click.option(
+    "--if-generation", "expected", type=int, metavar="N", help="Refuse unless the model serves generation N."
+)
 _SIGNS = {
     "succeeded": "[green]✓[/]",
     "rolled_back": "[red]✗[/]",
@@ -48,49 +51,57 @@ def rollouts(shell: Shell, /, model: str, rollout: str | None) -> int:
 @click.command(cls=Command, talks_to=("admin",))
 @click.argument("model")
 @_why
+@_expected
 @click.pass_obj
-def pause(shell: Shell, /, model: str, why: str) -> int:
+def pause(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
     """Keep a rollout from going on.
 
     Its traffic stays as it is. A candidate that fails is rolled back all the same.
     """
-    return _command(shell, model, "pause", why)
+    return _command(shell, model, "pause", why, expected)
 
 
 @click.command(cls=Command, talks_to=("admin",))
 @click.argument("model")
 @_why
+@_expected
 @click.pass_obj
-def resume(shell: Shell, /, model: str, why: str) -> int:
+def resume(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
     """Let a paused rollout go on."""
-    return _command(shell, model, "resume", why)
+    return _command(shell, model, "resume", why, expected)
 
 
 @click.command(cls=Command, talks_to=("admin",))
 @click.argument("model")
 @_why
+@_expected
 @click.pass_obj
-def approve(shell: Shell, /, model: str, why: str) -> int:
+def approve(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
     """Agree that a rollout may leave its step."""
-    return _command(shell, model, "approve", why)
+    return _command(shell, model, "approve", why, expected)
 
 
 @click.command(cls=Command, talks_to=("admin",))
 @click.argument("model")
+@click.option(
+    "--override", default="", metavar="REASON", help="Go past a freeze window; noted in the audit log."
+)
 @_why
+@_expected
 @click.pass_obj
-def widen(shell: Shell, /, model: str, why: str) -> int:
+def widen(shell: Shell, /, model: str, override: str, why: str, expected: int | None) -> int:
     """Take a rollout to its next step now, whatever was seen."""
-    return _command(shell, model, "widen", why)
+    return _command(shell, model, "widen", why, expected, override)
 
 
 @click.command(cls=Command, talks_to=("admin",))
 @click.argument("model")
 @_why
+@_expected
 @click.pass_obj
-def abort(shell: Shell, /, model: str, why: str) -> int:
+def abort(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
     """End a rollout: everything goes back to the version in production."""
-    return _command(shell, model, "abort", why)
+    return _command(shell, model, "abort", why, expected)
 
 
 def report(shell: Shell, done: Rollout) -> int:
@@ -101,8 +112,10 @@ def report(shell: Shell, done: Rollout) -> int:
     return DONE if done.over or done.generation is not None or done.state == "paused" else UNCONFIRMED
 
 
-def _command(shell: Shell, model: str, name: RolloutCommand, why: str) -> int:
-    done = shell.admin.command_rollout(model, name, why=why)
+def _command(
+    shell: Shell, model: str, name: RolloutCommand, why: str, expected: int | None, override: str = ""
+) -> int:
+    done = shell.admin.command_rollout(model, name, why=why, expected=expected, override=override)
     status = report(shell, done)
     return DONE if name == "abort" and done.state == "rolled_back" else status
 
@@ -133,6 +146,8 @@ def _lines(one: Rollout) -> Iterator[RenderableType]:
     yield f"{sign} [bold]{one.model}[/] [bold]{one.candidate}[/]{beside}: {_standing(one)} [dim]{one.id}[/]"
     if one.weights:
         yield "  " + ", ".join(f"{version} {percent(share)}" for version, share in one.weights.items())
+    if one.held:
+        yield f"[yellow]![/] {escape(one.held)}"
     for verdict in _verdicts(one.judgement):
         yield f"  {escape(verdict)}"
     if one.journal and (one.over or one.state in ("paused", "aborting")):

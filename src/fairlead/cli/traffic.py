@@ -24,7 +24,10 @@ _expected = click.option(
     "--if-generation", "expected", type=int, metavar="N", help="Refuse unless the model serves generation N."
 )
 _override = click.option(
-    "--override", default="", metavar="REASON", help="Go past a gate that failed; noted in the audit log."
+    "--override",
+    default="",
+    metavar="REASON",
+    help="Go past a gate that failed or a freeze window; noted in the audit log.",
 )
 
 
@@ -152,8 +155,9 @@ def promote(shell: Shell, /, model: str, override: str, why: str, expected: int 
     A rollout under way goes on from there: the candidate is watched until its bake is over.
     """
     under_way = [one for one in shell.admin.rollouts(model, limit=1) if not one.over]
-    if under_way and expected is None:
-        return report(shell, shell.admin.command_rollout(model, "promote", why=why))
+    if under_way:
+        done = shell.admin.command_rollout(model, "promote", override=override, why=why, expected=expected)
+        return report(shell, done)
     return _report(shell, shell.admin.promote(model, override=override, why=why, expected=expected))
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import msgspec
 
 from fairlead.client.experiments import ExperimentCalls
+from fairlead.client.freezes import FreezeCalls
 from fairlead.client.gates import GateCalls
 from fairlead.client.paths import json_body, path_of
 from fairlead.client.registered import (
@@ -46,7 +47,7 @@ Strategy = Literal["canary", "blue-green", "direct"]
 HandStage = Literal["staging", "archived", "none"]
 
 
-class Admin(RolloutCalls, ExperimentCalls, GateCalls):
+class Admin(RolloutCalls, ExperimentCalls, GateCalls, FreezeCalls):
     """Registers versions, leads traffic and looks back. Safe to share between threads; close it, or use it
     in a `with` block.
 
@@ -204,7 +205,7 @@ class Admin(RolloutCalls, ExperimentCalls, GateCalls):
 
         Every command answers when all live gateways serve the change, or names those that do not. `expected`
         is the generation that it was decided on; the command is refused when the model serves another.
-        `override` is the reason for going past a gate that failed.
+        `override` is the reason for going past a gate that failed or a freeze window.
         """
         body = {
             "version": version,

@@ -104,8 +104,8 @@ class RolloutEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """How a rollout stands. `step` counts from 0 in `steps`; `weights` are percent per version now;
-    `judgement` is what is to be said of the candidate at this moment. Lists have none of these, and no
-    journal."""
+    `judgement` is what is to be said of the candidate at this moment, `held` which freeze window keeps it at
+    its step. Lists have none of these, and no journal."""
 
     id: str
     model: str
@@ -124,6 +124,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
     weights: dict[str, float] = {}
     judgement: dict[str, Any] | None = None
+    held: str | None = None
     spec: dict[str, Any] = {}
     journal: tuple[RolloutEvent, ...] = ()
 

@@ -38,7 +38,8 @@ class RolloutCalls(Session):
         """Rolls a version out by steps, watched: by a strategy and what differs from its preset, or by a
         whole plan. A canary that is told nothing else gets copies first, unless `shadow` is False. Answers
         when the first step has its traffic, or the rollout has ended. `override` is the reason for going past
-        a gate that failed."""
+        a gate that failed or a freeze window.
+        """
         body = {
             "version": version,
             "strategy": strategy,
@@ -51,22 +52,40 @@ class RolloutCalls(Session):
             "override": override,
             "why": why,
         }
-        # Under one key the server begins one rollout, however often it is asked to.
-        headers = {"idempotency-key": uuid.uuid4().hex}
-        if expected is not None:
-            headers["if-match"] = f'"{expected}"'
         path = path_of("models", model, "rollouts")
         return self.send(
-            Call(method="POST", path=path, body=json_body(body), headers=headers, read=reading(Rollout))
+            Call(
+                method="POST",
+                path=path,
+                body=json_body(body),
+                headers=_once(expected),
+                read=reading(Rollout),
+            )
         )
 
     def command_rollout(
-        self, model: str, command: RolloutCommand, *, rollout: str = "present", why: str = ""
+        self,
+        model: str,
+        command: RolloutCommand,
+        *,
+        rollout: str = "present",
+        override: str = "",
+        why: str = "",
+        expected: int | None = None,
     ) -> Rollout:
         """Pauses, resumes, approves, promotes, widens or aborts a rollout: the one under way, or the one
-        named."""
+        named. `expected` and `override` as in `start_rollout`."""
+        body = {"override": override, "why": why}
         path = path_of("models", model, "rollouts", rollout, command)
-        return self.send(Call(method="POST", path=path, body=json_body({"why": why}), read=reading(Rollout)))
+        return self.send(
+            Call(
+                method="POST",
+                path=path,
+                body=json_body(body),
+                headers=_once(expected),
+                read=reading(Rollout),
+            )
+        )
 
     def rollouts(self, model: str, *, limit: int = 20) -> tuple[Rollout, ...]:
         """The model's rollouts, newest first, without their journals."""
@@ -78,3 +97,12 @@ class RolloutCalls(Session):
         """One rollout with its journal: the one under way, unless named."""
         path = path_of("models", model, "rollouts", rollout)
         return self.send(Call(method="GET", path=path, read=reading(Rollout)))
+
+
+def _once(expected: int | None) -> dict[str, str]:
+    """Headers of a command that is carried out once, however often it is sent, and only on that generation
+    of the model's plan."""
+    headers = {"idempotency-key": uuid.uuid4().hex}
+    if expected is not None:
+        headers["if-match"] = f'"{expected}"'
+    return headers

@@ -21,7 +21,7 @@ from fairlead.errors import InvalidRollout, MalformedRequest, RolloutNotFound, S
 from fairlead.gate import ledger as gates
 from fairlead.registry import aliases
 from fairlead.registry.lookup import require_model
-from fairlead.rollouts import ledger, states
+from fairlead.rollouts import freezes, ledger, replays, states
 from fairlead.rollouts.judge import Judgement, judge
 from fairlead.rollouts.ledger import Entry
 from fairlead.rollouts.logged import Ask, known_outcomes
@@ -35,12 +35,18 @@ from fairlead.stores.database import Database
 __all__ = ["Rollouts", "Standing"]
 
 
+_FORWARD = ("promote", "widen")
+"""Commands by which the candidate gets more."""
+
+
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A rollout with its journal, percent per version as its model's traffic is now, and what is to be said
-    of the candidate at this moment; None while nobody asks it."""
+    of the candidate at this moment; None while nobody asks it. `held` says which freeze window keeps it where
+    it is."""
 
     entry: Entry
     judgement: Judgement | None
+    held: str | None
     journal: list[ledger.Event]
     weights: dict[str, float]
 
@@ -70,8 +76,8 @@ class Rollouts:
         Raises `ModelNotFound`, `VersionNotFound`; `InvalidRollout` when the version cannot be compared with
         anything or is in production already; `RolloutInProgress` while another is under way, unless
         `supersede`, which ends that one where it stands; `GateClosed` for a version that did not pass its
-        gate, unless the order overrides that. Said again under the order's key it answers the rollout that
-        it began; `MalformedRequest` when that was of another version.
+        gate and `Frozen` within a freeze window, unless the order overrides that. Said again under the
+        order's key it answers the rollout that it began; `MalformedRequest` when that was of another version.
         """
         if self._ask is not None and spec.metrics:
             with contextlib.suppress(StoreUnavailable):
@@ -99,6 +105,9 @@ class Rollouts:
                 )
             now = self._clock()
             gates.require(connection, model, candidate, override=order.override, who=order.who, now=now)
+            unfrozen = stable is not None and freezes.require(
+                connection, model, "rollout", override=order.override, who=order.who, now=now
+            )
             other = ledger.active(connection, model)
             if other is not None and supersede:
                 after = states.supersede(other.rollout, now)
@@ -113,22 +122,41 @@ class Rollouts:
                 spec=spec,
                 started_at=now,
                 entered_at=now,
+                unfrozen=unfrozen,
             )
             return ledger.begin(connection, rollout, now=now, who=order.who, why=order.why)
 
     def command(self, model: str, name: Command, order: Order, rollout: str | None = None) -> Entry:
-        """The rollout after that command: the one named, or else the one under way.
+        """The rollout after that command: the one named, or else the one under way. Said again under the
+        order's key it changes nothing more, and answers how that rollout stands.
 
-        Raises `RolloutNotFound`, and `WrongRolloutState` where its state does not allow the command.
+        Raises `RolloutNotFound`; `WrongRolloutState` where its state does not allow the command; `Frozen` for
+        what gives the candidate more within a freeze window, unless the order overrides that: then no window
+        holds this rollout any more; `GenerationConflict` when the model's traffic is not of the order's
+        generation; `MalformedRequest` when the key belongs to another command.
         """
+        text = f"{name} {model} {rollout or 'present'}"
         with self.database.write() as connection:
             require_model(connection, model)
+            if order.key is not None:
+                done = replays.commanded(connection, order.key, text)
+                if done is not None:
+                    return ledger.get(connection, done)
+            if order.expected is not None:
+                plans.expect(connection, model, order.expected)
             entry = _found(connection, model, rollout)
             now = self._clock()
             after = states.command(entry.rollout, name, now)
+            if name in _FORWARD and after != entry.rollout and not entry.rollout.unfrozen:
+                unfrozen = freezes.require(
+                    connection, model, name, override=order.override, who=order.who, now=now
+                )
+                after = msgspec.structs.replace(after, unfrozen=unfrozen)
             if after != entry.rollout:
                 reason = order.why or f"{order.who} gave the command {name!r}."
                 ledger.move(connection, entry, after, who=order.who, reason=reason, now=now)
+            if order.key is not None:
+                replays.command(connection, order.key, text, after.id, now)
             return ledger.get(connection, after.id)
 
     def until_settled(self, identifier: str, seconds: float) -> Entry:
@@ -163,9 +191,11 @@ class Rollouts:
             if state.phase in JUDGED and state.generation is not None:
                 observation = self._observer.observe(connection, entry, self._clock())
                 judgement = judge(state.spec, state.present_step, observation)
+            bound = not state.over and not state.unfrozen
             return Standing(
                 entry=entry,
                 judgement=judgement,
+                held=freezes.in_force(connection, model, self._clock()) if bound else None,
                 journal=ledger.events(connection, entry.rollout.id),
                 weights=plan.weights() if plan else {},
             )

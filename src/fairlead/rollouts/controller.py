@@ -23,7 +23,7 @@ import msgspec
 import sqlalchemy as sa
 
 from fairlead.errors import FairleadError, GenerationConflict, StoreUnavailable
-from fairlead.rollouts import ledger, moves, states
+from fairlead.rollouts import freezes, ledger, moves, states
 from fairlead.rollouts.judge import judge
 from fairlead.rollouts.ledger import Entry
 from fairlead.rollouts.logged import Ask
@@ -143,6 +143,8 @@ class Controller:
     def _step(self, entry: Entry, now: datetime) -> bool:
         """One transition, if there is one to make; whether there may be another at once."""
         rollout = entry.rollout
+        if rollout.state in ("pending", "preflight") and self._frozen(rollout, now) is not None:
+            return False
         if rollout.state == "pending":
             self._write(entry, states.begin(rollout, now), "It begins.")
         elif rollout.state == "preflight":
@@ -165,6 +167,13 @@ class Controller:
             self._write(entry, states.enter(rollout, now), "The candidate may be served.")
         else:
             self._write(entry, states.abort(rollout, now), problem)
+
+    def _frozen(self, rollout: Rollout, now: datetime) -> str | None:
+        """Why a rollout may not begin at the moment."""
+        if rollout.unfrozen:
+            return None
+        with self._database.read() as connection:
+            return freezes.in_force(connection, rollout.model, now)
 
     def _make_it_so(self, entry: Entry) -> bool:
         """Moves the traffic to what the state asks for; whether that came about."""
@@ -203,8 +212,9 @@ class Controller:
         rollout = entry.rollout
         with self._database.read() as connection:
             observation = self._observer.observe(connection, entry, now)
+            frozen = freezes.in_force(connection, rollout.model, now)
         judgement = judge(rollout.spec, rollout.present_step, observation)
-        decision = decide(rollout, judgement, observation, now)
+        decision = decide(rollout, judgement, observation, now, frozen)
         after = apply(rollout, decision, now)
         if (after.state, after.step) != (rollout.state, rollout.step):
             self._write(entry, after, decision.reason, evidence_of(observation, judgement))

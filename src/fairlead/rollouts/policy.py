@@ -84,6 +84,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     judgement: Judgement
     observation: Observation
     now: datetime
+    frozen: str | None = None
 
     @property
     def late(self) -> bool:
@@ -109,9 +110,18 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 Rule = Callable[[Situation], Decision | None]
 
 
-def decide(rollout: Rollout, judgement: Judgement, observation: Observation, now: datetime) -> Decision:
-    """What is to be done now: what the first rule says that has something to say."""
-    situation = Situation(rollout=rollout, judgement=judgement, observation=observation, now=now)
+def decide(
+    rollout: Rollout,
+    judgement: Judgement,
+    observation: Observation,
+    now: datetime,
+    frozen: str | None = None,
+) -> Decision:
+    """What is to be done now: what the first rule says that has something to say. `frozen` is why no version
+    may get more traffic at the moment."""
+    situation = Situation(
+        rollout=rollout, judgement=judgement, observation=observation, now=now, frozen=frozen
+    )
     for rule in RULES:
         decision = rule(situation)
         if decision is not None:
@@ -252,11 +262,18 @@ def _forward(s: Situation, reason: str) -> Decision:
         return Succeed(reason=reason, evidence=s.judgement)
     if step.approval and not s.waved("approval"):
         return s.pause("approval", f"{reason} A person has to approve before it goes on.")
+    if s.frozen is not None and not rollout.unfrozen and not _ends(rollout):
+        return s.hold(s.frozen)
     if rollout.next_step is not None:
         return Advance(to=rollout.step + 1, reason=reason, evidence=s.judgement)
-    if rollout.spec.strategy == "shadow":
+    if _ends(rollout):
         return Succeed(reason=reason, evidence=s.judgement)
     return Promote(reason=reason, evidence=s.judgement)
+
+
+def _ends(rollout: Rollout) -> bool:
+    """Whether a shadow is at its last step, which promotes nothing."""
+    return rollout.next_step is None and rollout.spec.strategy == "shadow"
 
 
 def _counted(rollout: Rollout, decision: Decision) -> Rollout:

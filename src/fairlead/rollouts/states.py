@@ -46,7 +46,7 @@ State = Literal[
     "succeeded", "superseded",
 ]  # fmt: skip
 PauseReason = Literal[
-    "step", "inconclusive", "manual", "sample-ratio", "signal", "no-data", "errors", "approval", "frozen"
+    "step", "inconclusive", "manual", "sample-ratio", "signal", "no-data", "errors", "approval"
 ]
 Command = Literal["pause", "resume", "approve", "promote", "widen", "abort"]
 
@@ -79,8 +79,9 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
     `step` is the index in the spec's steps. `entered_at` is when the present state or step began; what a
     pause took does not count. `generation` is the plan that the present state and step have made, None until
-    they have. `overrides` are the reasons to pause that a person has waved through in this step. `errors`,
-    `no_data` and `inconclusive` count looks in a row that ended so.
+    they have. `unfrozen`: a person has said that freeze windows do not hold it. `overrides` are the reasons
+    to pause that a person has waved through in this step. `errors`, `no_data` and `inconclusive` count looks
+    in a row that ended so.
     """
 
     id: str
@@ -100,6 +101,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     no_data: int = 0
     inconclusive: int = 0
     generation: int | None = None
+    unfrozen: bool = False
 
     @property
     def phase(self) -> State:

@@ -25,7 +25,7 @@ from fairlead.gate import ledger as gates
 from fairlead.registry import aliases
 from fairlead.registry.lookup import require_model
 from fairlead.registry.registry import Registry
-from fairlead.rollouts import ledger, moves, replays
+from fairlead.rollouts import freezes, ledger, moves, replays
 from fairlead.rollouts.confirmation import Confirmation, Waiting
 from fairlead.rollouts.fleet import fleet
 from fairlead.routing import plans
@@ -48,7 +48,7 @@ _ABANDONED_SECONDS = 10.0
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """Who gives a command and why; `expected` is the generation it was decided on; repeating it under the
     same `key` answers what the first one answered. `override` is the reason for which it goes past what would
-    hold it up, such as a gate that failed."""
+    hold it up, such as a gate that failed or a freeze window."""
 
     who: str
     why: str = ""
@@ -77,9 +77,10 @@ class Traffic:
     """Carries out the commands. Safe for threads; a call returns when its command is confirmed or refused.
 
     Every command raises `ModelNotFound` and `VersionNotFound`; `InvalidPlan` for what makes no plan or names
-    an archived version; `GateClosed` for more traffic to a version that did not pass its gate, unless the
-    order overrides that; `GenerationConflict` when the model's traffic changed meanwhile; `PrepareFailed`
-    when a gateway cannot load a version; `MalformedRequest` when a key belongs to another command.
+    an archived version; `GateClosed` for more traffic to a version that did not pass its gate and `Frozen`
+    within a freeze window, unless the order overrides that; `GenerationConflict` when the model's traffic
+    changed meanwhile; `PrepareFailed` when a gateway cannot load a version; `MalformedRequest` when a key
+    belongs to another command.
 
     While nobody has reported yet, commands of the first `settle_seconds` wait for the first gateway to.
     """
@@ -268,9 +269,12 @@ class Traffic:
             ledger.refuse_beside(connection, model)
         after = command.move(connection, present)
         _refuse_archived(connection, after)
-        if command.within is None and command.verb != "rollback":
-            for version in moves.gaining(present, after):
-                gates.require(connection, model, version, override=order.override, who=order.who, now=now)
+        by_hand = command.within is None and command.verb != "rollback"
+        gaining = moves.gaining(present, after) if by_hand else []
+        for version in gaining:
+            gates.require(connection, model, version, override=order.override, who=order.who, now=now)
+        if gaining and present is not None:
+            freezes.require(connection, model, command.verb, override=order.override, who=order.who, now=now)
         plan = plans.propose(
             connection,
             after,

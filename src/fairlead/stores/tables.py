@@ -19,6 +19,7 @@ __all__ = [
     "alias_events",
     "audit",
     "contracts",
+    "freezes",
     "gate_runs",
     "gateway_plans",
     "gateways",
@@ -226,6 +227,21 @@ rollout_events = Table(
     _json("evidence"),
 )
 Index(None, rollout_events.c.rollout, rollout_events.c.revision, unique=True)
+
+freezes = Table(
+    "freezes",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("model", Text, sa.ForeignKey("models.name")),  # all models when there is none
+    _at("starts_at"),
+    _at("ends_at"),
+    Column("weekly", sa.Boolean, nullable=False),
+    _text("reason"),
+    _text("who"),
+    _at("created_at"),
+    Column("ended_at", UtcDateTime),  # before its time, by a person
+    Column("ended_by", Text),
+)
 
 gate_runs = Table(
     "gate_runs",
