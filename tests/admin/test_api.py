@@ -62,6 +62,7 @@ def test_the_document_describes_exactly_the_routes_there_are(served: Api) -> Non
             experiment="e",
             gate="g",
             command="pause",
+            freeze="f",
         )
         for method in ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"):
             status = served.http.request(method, filled).status_code
