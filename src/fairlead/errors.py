@@ -161,6 +161,12 @@ class ExperimentNotFound(FairleadError):
     code = "experiment_not_found"
 
 
+class ReplayNotFound(FairleadError):
+    """There is no such replay: it never was, has been forgotten, or ended with the server that ran it."""
+
+    code = "replay_not_found"
+
+
 class GenerationConflict(FairleadError):
     """The model's plan changed since it was read."""
 

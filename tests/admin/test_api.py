@@ -50,7 +50,8 @@ def test_the_document_describes_exactly_the_routes_there_are(served: Api) -> Non
         (path, method.upper()) for path, methods in document(served)["paths"].items() for method in methods
     }
     assert len(described) > 30
-    answered = described | {("/api/v1/predictions/sql", "GET")}  # the record of a request called "sql"
+    # The records of requests that are called "sql" and "replay".
+    answered = described | {(f"/api/v1/predictions/{name}", "GET") for name in ("sql", "replay")}
     for path in {path for path, _ in described}:
         filled = path.format(
             model="none",
@@ -61,6 +62,7 @@ def test_the_document_describes_exactly_the_routes_there_are(served: Api) -> Non
             rollout="r",
             experiment="e",
             gate="g",
+            replay="r",
             command="pause",
             freeze="f",
         )

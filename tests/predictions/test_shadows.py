@@ -12,10 +12,10 @@ import pytest
 
 from fairlead.predictions.ingest import Ingest
 from fairlead.predictions.query import Queries
+from fairlead.predictions.sameness import is_same
 from fairlead.predictions.segments import SegmentWriter, frame
 from fairlead.predictions.shadow_report import Confused, ShadowReport
 from fairlead.predictions.shadows import shadow_report
-from fairlead.serving.shadowing import is_same
 from tests.predictions.records import AT, SCHEMA, make_record
 
 START = datetime.fromtimestamp(AT / 1e6, UTC)

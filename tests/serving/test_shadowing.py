@@ -15,12 +15,13 @@ from fairlead.contracts.fingerprint import decode_row
 from fairlead.engine.host import ModelHost
 from fairlead.engine.paths import listening
 from fairlead.errors import RuntimeFailed
+from fairlead.predictions.sameness import is_same
 from fairlead.registry.versions import ModelSettings
 from fairlead.runtimes.machine import cpu_name
 from fairlead.runtimes.placement import note
 from fairlead.serving.asks import Ask, BatchAsk
 from fairlead.serving.refresh import require_ready
-from fairlead.serving.shadowing import MOST_ROWS, is_same
+from fairlead.serving.shadowing import MOST_ROWS
 from fairlead.telemetry.counters import read_counters
 from tests.engine.conftest import until
 from tests.models import FEATURES, SAMPLE, faulty_onnx, iris_contract, lay_plan, lay_version, plan_of

@@ -20,12 +20,14 @@ from fairlead.admin.gates import gate_routes
 from fairlead.admin.models import model_routes
 from fairlead.admin.predictions import prediction_routes
 from fairlead.admin.problems import Edge, refuse_as_problems
+from fairlead.admin.replays import replay_routes
 from fairlead.admin.rollouts import rollout_routes
 from fairlead.admin.sampler import Sampler
 from fairlead.admin.status import health_routes, status_routes
 from fairlead.admin.traffic import traffic_routes
 from fairlead.admin.versions import version_routes
 from fairlead.admin.wire import Json, describe
+from fairlead.evaluation.jobs import Replays
 from fairlead.gate.runs import Gates
 from fairlead.predictions.ask import IngestClient
 from fairlead.registry.registry import Registry
@@ -50,6 +52,7 @@ _TAGS = [
     {"name": "experiments", "description": "What split traffic has found out about a version."},
     {"name": "gates", "description": "Versions judged before they get traffic."},
     {"name": "predictions", "description": "The prediction log and what became of predictions."},
+    {"name": "replays", "description": "Logged requests again, by the version that answered or another."},
     {"name": "status", "description": "What goes on now."},
 ]
 
@@ -95,6 +98,8 @@ def create_app(
     routes.include_router(freeze_routes(database))
     routes.include_router(gate_routes(gates))
     routes.include_router(prediction_routes(ingest, registry))
+    replays = Replays(registry, ingest, folder, trust_pickle=settings.trust_pickle)
+    routes.include_router(replay_routes(replays))
     routes.include_router(status_routes(database, sampler, ingest))
     routes.include_router(health_routes(database))
     app.include_router(routes)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 
-from fairlead.admin.predictions import seconds_of
+from fairlead.admin.moments import seconds_of
 from fairlead.admin.problems import refusals
 from fairlead.admin.wire import WIRE, StrictRoute
 from fairlead.errors import (

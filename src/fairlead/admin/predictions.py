@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Body, Query
 
-from fairlead.admin.moments import in_utc
+from fairlead.admin.moments import SPAN, period, seconds_of
 from fairlead.admin.problems import refusals
 from fairlead.admin.schemas import LogRows, OutcomeView, Sql, WindowView
 from fairlead.admin.wire import WIRE, StrictRoute
 from fairlead.errors import (
     DeadlineExceeded,
     InvalidQuery,
-    MalformedRequest,
     ModelNotFound,
     RecordNotFound,
     StoreUnavailable,
@@ -27,10 +25,8 @@ from fairlead.predictions.shadow_report import ShadowReport
 from fairlead.registry.lookup import require_model
 from fairlead.registry.registry import Registry
 
-__all__ = ["prediction_routes", "seconds_of"]
+__all__ = ["prediction_routes"]
 
-_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_SPAN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 _MOST_ROWS = 10_000
 _LOG = (StoreUnavailable, DeadlineExceeded)
 
@@ -84,7 +80,7 @@ def prediction_routes(ingest: IngestClient, registry: Registry) -> APIRouter:
     ) -> list[Annotated[WindowView, WIRE]]:
         """Counts, rates and latencies per step, version, arm and source; of the last hour by default."""
         _require(registry, model)
-        begin, end = _period(since, until, timedelta(hours=1))
+        begin, end = period(since, until, timedelta(hours=1))
         found = ingest.call("windows", model=model, since=begin, until=end, step=step)
         return msgspec.convert(found, list[WindowView], strict=False)
 
@@ -97,7 +93,7 @@ def prediction_routes(ingest: IngestClient, registry: Registry) -> APIRouter:
         model: str,
         version: str,
         window: Annotated[
-            str, Query(pattern=f"^{_SPAN.pattern}$", description="How far back, as in 15m, 24h or 7d.")
+            str, Query(pattern=f"^{SPAN.pattern}$", description="How far back, as in 15m, 24h or 7d.")
         ] = "24h",
     ) -> Annotated[WindowView, WIRE]:
         """Counts, rates and latencies over the window, over all arms of the version."""
@@ -115,7 +111,7 @@ def prediction_routes(ingest: IngestClient, registry: Registry) -> APIRouter:
     ) -> list[Annotated[OutcomeView, WIRE]]:
         """Outcomes of the predictions made in the period, per version and arm; the last week by default."""
         _require(registry, model)
-        begin, end = _period(since, until, timedelta(days=7))
+        begin, end = period(since, until, timedelta(days=7))
         found = ingest.call("outcomes", model=model, since=begin, until=end)
         return msgspec.convert(found, list[OutcomeView], strict=False)
 
@@ -133,7 +129,7 @@ def prediction_routes(ingest: IngestClient, registry: Registry) -> APIRouter:
         """A shadow's answers beside those that were given: whether and on whom they differ, errors and
         latencies; of the last 24 hours by default."""
         _require(registry, model)
-        begin, end = _period(since, until, timedelta(hours=24))
+        begin, end = period(since, until, timedelta(hours=24))
         name = None if version is None else registry.resolve(model, version)
         slices = [field.name for field in registry.contract(model, name).inputs if field.slice]
         found = ingest.call("shadow", model=model, since=begin, until=end, version=name, slices=slices)
@@ -142,25 +138,6 @@ def prediction_routes(ingest: IngestClient, registry: Registry) -> APIRouter:
     return routes
 
 
-def seconds_of(span: str) -> float:
-    """The seconds in a span of time such as 15m, 24h or 7d."""
-    found = _SPAN.fullmatch(span)
-    if found is None:
-        raise MalformedRequest(f"{span!r} is no span of time.", remedy="Write it as in 15m, 24h or 7d.")
-    return float(int(found[1]) * _SECONDS[found[2]])
-
-
 def _require(registry: Registry, model: str) -> None:
     with registry.database.read() as connection:
         require_model(connection, model)
-
-
-def _period(since: datetime | None, until: datetime | None, default: timedelta) -> tuple[datetime, datetime]:
-    end = in_utc(until or datetime.now(UTC))
-    try:
-        begin = in_utc(since or end - default)
-    except OverflowError as error:
-        raise MalformedRequest(f"until {end} is too early.", remedy="Give since, too.") from error
-    if begin >= end:
-        raise MalformedRequest(f"since {begin} is not before until {end}.", remedy="Swap them.")
-    return begin, end

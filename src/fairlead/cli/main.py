@@ -77,6 +77,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     "Predict": {
         "predict": Entry("predictions", "Ask a model for one prediction."),
         "predictions": Entry("predictions", "Query the prediction log."),
+        "replay": Entry("replay", "Replay a logged request, or logged traffic by another version."),
         "outcomes": Entry("predictions", "Report what became of predictions."),
     },
     "About": {

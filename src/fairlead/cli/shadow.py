@@ -8,9 +8,10 @@ import click
 from rich.console import RenderableType
 from rich.markup import escape
 
+from fairlead.cli.reports import confusion_table, counts_text, latency_text, segment_table
 from fairlead.cli.shell import Command, Shell
 from fairlead.cli.tables import facts, percent, table, time_text
-from fairlead.client.registered import ShadowLatency, ShadowReport
+from fairlead.client.registered import ShadowReport
 
 __all__ = ["shadow"]
 
@@ -48,36 +49,20 @@ def _told(found: ShadowReport) -> dict[str, str | None]:
             f"mean {difference.mean:.3g}, absolute mean {difference.mean_absolute:.3g}, "
             f"p95 {difference.p95_absolute:.3g}, max {difference.max_absolute:.3g}"
         ),
-        "errors of answers": _errors(found.answered_errors),
-        "errors of the shadow": _errors(found.shadow_errors),
-        "latency of answers": _latency(found.answered_latency),
-        "latency of the shadow's runs": _latency(found.shadow_latency),
+        "errors of answers": counts_text(found.answered_errors),
+        "errors of the shadow": counts_text(found.shadow_errors),
+        "latency of answers": latency_text(found.answered_latency),
+        "latency of the shadow's runs": latency_text(found.shadow_latency),
         "between": f"{time_text(found.start)} and {time_text(found.end)} UTC",
     }  # fmt: skip
-
-
-def _errors(codes: dict[str, int]) -> str | None:
-    return ", ".join(f"{code} {count:,}" for code, count in sorted(codes.items())) or None
-
-
-def _latency(latency: ShadowLatency | None) -> str | None:
-    if latency is None:
-        return None
-    parts = {"p50": latency.p50_ms, "p95": latency.p95_ms, "p99": latency.p99_ms}
-    return ", ".join(f"{name} {value:.3g} ms" for name, value in parts.items() if value is not None)
 
 
 def _tables(found: ShadowReport) -> list[RenderableType]:
     shown: list[RenderableType] = []
     if found.confusion:
-        rows = [[escape(pair.answered), escape(pair.shadow), f"{pair.rows:,}"] for pair in found.confusion]
-        shown.append(table(("answered", "shadow", "rows"), rows, right=("rows",)))
+        shown.append(confusion_table(found.confusion, ("answered", "shadow", "rows")))
     if found.segments:
-        rows = [
-            [escape(one.feature), escape(one.value), f"{one.rows:,}", percent(100 * one.share)]
-            for one in found.segments
-        ]
-        shown.append(table(("feature", "value", "rows", "different"), rows, right=("rows", "different")))
+        shown.append(segment_table(found.segments))
     if found.most_different:
         rows = [[escape(one.unit), f"{one.rows:,}", f"{one.different:,}"] for one in found.most_different]
         shown.append(table(("unit", "rows", "different"), rows, right=("rows", "different")))

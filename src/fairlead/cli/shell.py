@@ -94,6 +94,15 @@ class Shell:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int], None]]:
+        """A running number on standard error, where a person sees it. Gives a function that takes it."""
+        if self.json or not sys.stderr.isatty():
+            yield lambda number: None
+            return
+        with self.aside.status(what) as status:
+            yield lambda number: status.update(f"{what}: {number:,}")
+
     def note(self, text: str) -> None:
         """A remark for a person; silent with `--json`."""
         if not self.json:

@@ -30,6 +30,7 @@ from fairlead.client.registered import (
     Version,
     Window,
 )
+from fairlead.client.replays import ReplayCalls
 from fairlead.client.rollouts import RolloutCalls
 from fairlead.client.session import Call, reading
 from fairlead.client.uploading import upload
@@ -47,7 +48,7 @@ Strategy = Literal["canary", "blue-green", "direct"]
 HandStage = Literal["staging", "archived", "none"]
 
 
-class Admin(RolloutCalls, ExperimentCalls, GateCalls, FreezeCalls):
+class Admin(RolloutCalls, ExperimentCalls, GateCalls, FreezeCalls, ReplayCalls):
     """Registers versions, leads traffic and looks back. Safe to share between threads; close it, or use it
     in a `with` block.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from fairlead.errors import AdminUnreachable, DataContractViolation, FairleadError, every_error
 
-__all__ = ["error_from"]
+__all__ = ["error_from", "error_of"]
 
 _BY_CODE = {cls.code: cls for cls in every_error()}
 _STANDARD = {"type", "title", "status", "code", "detail", "remedy", "retryable", "violations"}
@@ -27,6 +28,13 @@ def error_from(status: int, body: bytes, url: str) -> FairleadError:
             remedy="Check the address: a proxy or another program may be listening there.",
             status=status,
         )
+    error = error_of(document)
+    error.details["status"] = status
+    return error
+
+
+def error_of(document: Mapping[str, Any]) -> FairleadError:
+    """The error that the members of a problem document describe."""
     message, remedy = str(document.get("detail") or document["code"]), str(document.get("remedy") or "")
     error: FairleadError
     cls = _BY_CODE.get(document["code"], FairleadError)
@@ -35,7 +43,6 @@ def error_from(status: int, body: bytes, url: str) -> FairleadError:
     else:
         error = cls(message, remedy=remedy)
     error.details = {name: value for name, value in document.items() if name not in _STANDARD}
-    error.details["status"] = status
     if cls is FairleadError:
         error.details["code"] = document["code"]
     return error

@@ -16,10 +16,21 @@ import msgspec
 from fairlead.contracts.contract import Action, Contract, Field
 from fairlead.errors import DataContractViolation
 
-__all__ = ["HIDDEN", "Finding", "Verdict", "check_row", "check_value", "echo", "for_the_record", "nearest"]
+__all__ = [
+    "HIDDEN",
+    "MOST_KEPT",
+    "Finding",
+    "Verdict",
+    "check_row",
+    "check_value",
+    "echo",
+    "for_the_record",
+    "nearest",
+]
 
 _LONGEST_ECHO = 100
-_MOST_KEPT = 200
+MOST_KEPT = 200
+"""Of a refused row so many features stay in the log."""
 HIDDEN = "…"
 """Stands for a value that is nobody else's business: findings go into answers and into the log."""
 _INT64 = (-(2**63), 2**63 - 1)
@@ -106,7 +117,7 @@ def for_the_record(contract: Contract, features: Mapping[str, Any]) -> dict[str,
     """The features of a refused row as the log may keep them. A name that the contract does not know may hold
     anything, so only its presence is kept."""
     open_fields = {field.name for field in contract.inputs if field.sensitivity != "sensitive"}
-    kept = islice(features.items(), _MOST_KEPT)
+    kept = islice(features.items(), MOST_KEPT)
     return {str(echo(name)): echo(value) if name in open_fields else HIDDEN for name, value in kept}
 
 

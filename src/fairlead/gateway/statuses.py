@@ -27,6 +27,7 @@ STATUS_OF: dict[type[e.FairleadError], int] = {
     e.RolloutInProgress: 409,
     e.RolloutNotFound: 404,
     e.ExperimentNotFound: 404,
+    e.ReplayNotFound: 404,
     e.GenerationConflict: 412,
     e.InvalidModelFile: 400,
     e.DigestMismatch: 400,

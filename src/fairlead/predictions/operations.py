@@ -4,6 +4,7 @@
 |---|---|---|
 | `sql` | `sql`, `params`, `limit` | `columns` (name, type), `rows` (objects), `truncated`, `seconds` |
 | `find` | `request_id` | the records of the request; [] when unknown |
+| `answered` | `model`, `since`, `until`, `where`, `before`, `limit` | records of requests, newest first |
 | `windows` | `model`, `since`, `until`, `step` | a `Window` per step, version, arm, role, source |
 | `version_metrics` | `model`, `version`, `window_seconds`, `source` | a `Window` |
 | `outcomes` | `model`, `since`, `until`, `source` | an `OutcomeSummary` per version and arm |
@@ -54,6 +55,15 @@ class _Find(_Arguments):
     request_id: str
 
 
+class _Answered(_Arguments):
+    model: str
+    since: _Time
+    until: _Time
+    where: str = ""
+    before: tuple[_Time, str] | None = None
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 500
+
+
 class _Windows(_Arguments):
     model: str
     since: _Time
@@ -92,6 +102,7 @@ class Operations:
         self._known: dict[str, tuple[type[_Arguments], Callable[[Any], Any]]] = {
             "sql": (_Sql, self._sql),
             "find": (_Find, lambda asked: queries.find(asked.request_id)),
+            "answered": (_Answered, self._answered),
             "windows": (
                 _Windows,
                 lambda asked: self._summaries.windows(asked.model, asked.since, asked.until, asked.step),
@@ -143,6 +154,16 @@ class Operations:
             "truncated": truncated,
             "seconds": round(time.perf_counter() - began, 6),
         }
+
+    def _answered(self, asked: _Answered) -> list[dict[str, Any]]:
+        return self._queries.answered(
+            asked.model,
+            asked.since,
+            asked.until,
+            where=asked.where,
+            before=asked.before,
+            limit=asked.limit,
+        )
 
     def _version_metrics(self, asked: _VersionMetrics) -> Any:
         return self._summaries.version_metrics(

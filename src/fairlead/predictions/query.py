@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import duckdb
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 
 from fairlead.errors import DeadlineExceeded, FairleadError, InvalidQuery, StoreUnavailable
 from fairlead.predictions.features import struct_type
+from fairlead.predictions.fresh import FreshRows
 from fairlead.predictions.index import candidate_rows
 from fairlead.predictions.ingest import Ingest, Snapshot
 from fairlead.predictions.parquet import read_rows
@@ -28,6 +30,16 @@ __all__ = ["Queries", "Rows"]
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 _JSON_COLUMNS = ("prediction", "probabilities", "flags", "violations", "refused")
+
+
+_PAGE_BYTES = 8 << 20
+
+_ANSWERED = """
+SELECT * FROM predictions
+WHERE model = $1 AND source IN ('online', 'batch') AND "at" >= $2
+    AND ("at" < $3 OR ("at" = $3 AND prediction_id < $4)) AND {condition}
+ORDER BY "at" DESC, prediction_id DESC
+"""
 
 
 class Rows(NamedTuple):
@@ -88,6 +100,33 @@ class Queries:
         records = [record for table in tables for record in table.to_pylist()]
         records.sort(key=lambda record: (record["row"], record["at"], record["prediction_id"]))
         return [self._readable(record) for record in records]
+
+    def answered(
+        self,
+        model: str,
+        since: datetime,
+        until: datetime,
+        *,
+        where: str = "",
+        before: tuple[datetime, str] | None = None,
+        limit: int,
+    ) -> list[dict[str, Any]]:
+        """The latest of a model's records of requests between the two times, newest first, as in `find`.
+
+        Up to `limit`, and fewer when they are large; [] at the end. To read on, give time and prediction id
+        of the last one as `before`. `where` is a condition on the columns of `predictions`. Copies for
+        shadows are left out. Raises `InvalidQuery` for a condition that is none.
+        """
+        at, identifier = before or (until, "")
+        condition = f"({where}\n)" if where.strip() else "true"
+        with self._cursor() as cursor:
+            statement, used = admit(cursor, _ANSWERED.format(condition=condition), TABLES)
+            self.ingest.catch_up()
+            with self.ingest.snapshot() as snapshot:
+                params = [model, since, at, identifier]
+                table = self._run(cursor, _of_model(snapshot, model), used, statement, params, limit).table
+        fitting = max(1, _PAGE_BYTES * table.num_rows // max(1, table.nbytes))
+        return [self._readable(record) for record in table.slice(0, fitting).to_pylist()]
 
     def interrupt(self) -> None:
         """Stops the queries that are running; each raises `DeadlineExceeded`."""
@@ -184,6 +223,14 @@ class Queries:
         return InvalidQuery(
             reason, remedy=f"The tables are {', '.join(TABLES)}; DESCRIBE shows their columns."
         )
+
+
+def _of_model(snapshot: Snapshot, model: str) -> Snapshot:
+    """What there is of one model's predictions: the features of others need not be brought to one type."""
+    fresh = FreshRows()
+    fresh.predictions = {name: held for name, held in snapshot.fresh.predictions.items() if name == model}
+    files = tuple(file for file in snapshot.files if file.dataset == "predictions" and file.model == model)
+    return snapshot._replace(files=files, fresh=fresh)
 
 
 def _interrupt(cursor: duckdb.DuckDBPyConnection) -> None:

@@ -7,14 +7,11 @@ or numbers by more than a millionth of the larger one: what the gateway counts, 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from fairlead.predictions.ingest import Snapshot
@@ -27,16 +24,12 @@ from fairlead.predictions.shadow_report import (
     ShadowReport,
     UnitDifference,
 )
+from fairlead.predictions.slices import segments_of
 
-__all__ = ["segments_of", "shadow_report"]
+__all__ = ["shadow_report"]
 
 _SAMPLE = 50_000
-_MOST_CONFUSED, _MOST_UNITS, _MOST_SEGMENTS = 50, 20, 10
-_MOST_VALUES = 20
-_FEW_VALUES = 10
-_LEAST_ROWS = 20
-_BEYOND_CHANCE = 3.0
-"""So many standard deviations more rows differ in a segment that is named without having been declared."""
+_MOST_CONFUSED, _MOST_UNITS = 50, 20
 
 
 def shadow_report(
@@ -78,7 +71,7 @@ def shadow_report(
             answered_latency=_latency(totals["answered_mean"], totals["answered_quantiles"]),
             shadow_latency=_latency(totals["shadow_mean"], totals["shadow_quantiles"]),
             most_different=[UnitDifference(**row) for row in asked.rows(_UNITS)],
-            segments=segments_of(sample, slices),
+            segments=_segments(sample, slices),
         )
 
 
@@ -198,71 +191,15 @@ def _latency(mean: float | None, quantiles: list[float] | None) -> Latency | Non
     return Latency(mean_ms=mean, p50_ms=p50, p95_ms=p95, p99_ms=p99)
 
 
-# --- on whom ------------------------------------------------------------------------------------------------
-
-
-def segments_of(sample: pa.Table, slices: Collection[str] = ()) -> list[Segment]:
-    """Where rows of `sample` (`features`, `differs`) differ: in every segment of the features in `slices`, or
-    else in those of any feature where more do than chance explains."""
+def _segments(sample: pa.Table, slices: Sequence[str]) -> list[Segment]:
     features = sample.column("features")
-    differs = np.asarray(sample.column("differs"), dtype=bool)
-    if not pa.types.is_struct(features.type) or not differs.any():
+    if not pa.types.is_struct(features.type):
         return []
-    overall = float(differs.mean())
-    scored = []
-    for name, values in zip(
-        [field.name for field in features.type], features.combine_chunks().flatten(), strict=True
-    ):
-        if slices and name not in slices:
-            continue
-        for value, chosen in _groups(values):
-            rows, different = int(chosen.sum()), int(differs[chosen].sum())
-            spread = math.sqrt(rows * overall * (1.0 - overall))
-            score = (different - rows * overall) / spread if spread else 0.0
-            if slices or (rows >= _LEAST_ROWS and score > _BEYOND_CHANCE):
-                share = different / rows
-                segment = Segment(feature=name, value=value, rows=rows, different=different, share=share)
-                scored.append((score, segment))
-    scored.sort(key=lambda pair: (-pair[0], pair[1].feature, pair[1].value))
-    return [segment for _, segment in scored[: None if slices else _MOST_SEGMENTS]]
-
-
-def _groups(values: pa.Array) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    """The segments of a feature: its most frequent values, or the quarters of its numbers; none of lists."""
-    if pa.types.is_list(values.type):
-        return
-    absent = np.asarray(values.is_null(nan_is_null=True))
-    if absent.any() and not absent.all():
-        yield "missing", absent
-    present = values.filter(pa.array(~absent))
-    counted = present.value_counts().to_pylist()
-    is_number = pa.types.is_floating(values.type) or pa.types.is_integer(values.type)
-    if is_number and len(counted) > _FEW_VALUES:
-        numbers = np.full(len(values), np.nan)
-        numbers[~absent] = np.asarray(present, dtype=float)
-        yield from _quarters(numbers)
-        return
-    everything = np.asarray(values.to_numpy(zero_copy_only=False), dtype=object)
-    for entry in sorted(counted, key=lambda entry: -entry["counts"])[:_MOST_VALUES]:
-        yield _text(entry["values"]), np.asarray(everything == entry["values"], dtype=bool)
-
-
-def _quarters(numbers: npt.NDArray[np.float64]) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    low = -math.inf
-    for high in [*dict.fromkeys(np.nanquantile(numbers, [0.25, 0.5, 0.75]).tolist()), math.inf]:
-        chosen = (numbers > low) & (numbers <= high)
-        if chosen.any():
-            above = "" if low == -math.inf else f"above {low:g}"
-            to = "" if high == math.inf else f"up to {high:g}"
-            yield " ".join(part for part in (above, to) if part), chosen
-        low = high
-
-
-def _text(value: Any) -> str:
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    names = [field.name for field in features.type]
+    columns = features.combine_chunks().flatten() if sample.num_rows else []
+    wanted = {
+        name: column.to_pylist()
+        for name, column in zip(names, columns, strict=False)
+        if (not slices or name in slices) and not pa.types.is_list(column.type)
+    }
+    return segments_of(wanted, sample.column("differs").to_pylist(), slices)

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections import deque
-from typing import Any
 
 from fairlead.contracts.fingerprint import encode_row, feature_hash
 from fairlead.errors import CircuitOpen, FairleadError, Overloaded
+from fairlead.predictions.sameness import is_same
 from fairlead.routing.assign import mirror_slot_of
 from fairlead.routing.plan import SLOTS
 from fairlead.serving.asks import Ask, new_prediction_id
@@ -27,7 +26,7 @@ from fairlead.serving.live import LiveArm, LiveModel
 from fairlead.serving.recording import record_frame
 from fairlead.serving.running import Runs
 
-__all__ = ["MOST_ROWS", "Shadowing", "is_same"]
+__all__ = ["MOST_ROWS", "Shadowing"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,19 +49,6 @@ _PAUSE_SECONDS = 0.001
 _BUSY_SECONDS = 0.05
 _WINDOW_SECONDS = 0.02
 _MEMORY_SECONDS = 0.1
-_TOLERANCE = 1e-6
-
-
-def is_same(one: Any, other: Any) -> bool:
-    """Whether two predictions say the same: equal labels, the same first item of a ranking, or numbers that
-    differ by no more than a millionth."""
-    if isinstance(one, list) and isinstance(other, list):
-        if one and other and isinstance(one[0], dict) and isinstance(other[0], dict):
-            return bool(one[0].get("id") == other[0].get("id"))
-        return len(one) == len(other) and all(map(is_same, one, other))
-    if float in (type(one), type(other)) and {type(one), type(other)} <= {int, float}:
-        return math.isclose(one, other, rel_tol=_TOLERANCE)
-    return bool(one == other)
 
 
 class _Line:
