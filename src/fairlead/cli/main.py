@@ -49,6 +49,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "audit": Entry("history", "Show who changed what, when and why."),
     },
     "Register": {
+        "init": Entry("starting", "Write a contract, a gate, a rollout and the workflow that uses them."),
         "register": Entry("registering", "Register a model file or folder as a version."),
         "alias": Entry("models", "Point an alias at a version."),
         "archive": Entry("models", "Put a version away that takes no traffic."),
