@@ -347,6 +347,7 @@ def _admin_document() -> dict[str, Any]:
     from fairlead.settings import Settings
     from fairlead.stores.blobs import Blobs
     from fairlead.stores.database import Database
+    from fairlead.syncs.runner import Syncs
 
     with tempfile.TemporaryDirectory() as scratch:
         settings = Settings(data=scratch)
@@ -356,7 +357,8 @@ def _admin_document() -> dict[str, Any]:
         folder = DataFolder(settings.folder)
         traffic = Traffic(database, registry, settings)
         ingest = IngestClient(folder.ingest_socket)
-        return create_app(settings, database, registry, traffic, ingest, folder).openapi()
+        syncs = Syncs(database, folder.log, name="docs")
+        return create_app(settings, database, registry, traffic, ingest, folder, syncs).openapi()
 
 
 def _codes(operation: dict[str, Any]) -> str:

@@ -45,6 +45,7 @@ def run_control(settings: Settings) -> None:
     from fairlead.serving.folder import DataFolder
     from fairlead.stores.blobs import Blobs
     from fairlead.stores.database import Database
+    from fairlead.syncs.runner import Syncs
 
     address = (settings.admin_host, settings.admin_port)
     listener = socket.socket(socket.AF_INET6 if ":" in settings.admin_host else socket.AF_INET)
@@ -72,7 +73,8 @@ def run_control(settings: Settings) -> None:
         ingest = IngestClient(folder.ingest_socket, timeout=settings.query_seconds + 5)
         name = f"control-{socket.gethostname()}-{os.getpid()}"
         controller = Controller(database, traffic, folder.counters, name=name, ask=ingest.rows)
-        app = create_app(settings, database, registry, traffic, ingest, folder)
+        syncs = Syncs(database, folder.log, name=name)
+        app = create_app(settings, database, registry, traffic, ingest, folder, syncs)
 
         class Server(uvicorn.Server):
             def handle_exit(self, *arguments: Any) -> None:
@@ -93,8 +95,10 @@ def run_control(settings: Settings) -> None:
             signal.signal(number, server.handle_exit)
         logger.info("control answers on %s:%d", *listener.getsockname()[:2])
         controller.start()
+        syncs.start()
         try:
             server.run(sockets=[listener])
         finally:
+            syncs.stop()
             controller.stop()
     database.close()

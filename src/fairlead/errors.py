@@ -167,6 +167,18 @@ class ReplayNotFound(FairleadError):
     code = "replay_not_found"
 
 
+class SyncNotFound(FairleadError):
+    """No sync of outcomes has that name."""
+
+    code = "sync_not_found"
+
+
+class InvalidSync(FairleadError):
+    """A sync of outcomes cannot run: its query, its database or its times."""
+
+    code = "invalid_sync"
+
+
 class GenerationConflict(FairleadError):
     """The model's plan changed since it was read."""
 

@@ -20,6 +20,7 @@ from fairlead.serving.folder import DataFolder
 from fairlead.settings import Settings
 from fairlead.stores.blobs import Blobs
 from fairlead.stores.database import Database
+from fairlead.syncs.runner import Syncs
 from tests.rollouts.fakes import FakeFleet
 from tests.rollouts.shop import CONTRACT, RUNTIME, register
 
@@ -55,7 +56,10 @@ class Api:
         self.traffic = Traffic(database, self.registry, settings)
         self.folder = DataFolder(settings.folder).make()
         ingest = IngestClient(self.folder.ingest_socket)
-        self.app = create_app(settings, database, self.registry, self.traffic, ingest, self.folder)
+        self.syncs = Syncs(database, self.folder.log, name="api")
+        self.app = create_app(
+            settings, database, self.registry, self.traffic, ingest, self.folder, self.syncs
+        )
         self.http = TestClient(self.app, raise_server_exceptions=False)
 
     def call(

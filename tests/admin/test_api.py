@@ -58,6 +58,7 @@ def test_the_document_describes_exactly_the_routes_there_are(served: Api) -> Non
             version="v1",
             alias="a",
             request_id="r",
+            name="n",
             sha256="0" * 64,
             rollout="r",
             experiment="e",

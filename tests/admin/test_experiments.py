@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -10,8 +11,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 import uvicorn
 
@@ -161,6 +164,34 @@ def test_client_and_command_line_tell_the_same(shop: Api, capsys: pytest.Capture
         assert json.loads(capsys.readouterr().out)["report"]["finding"] == "better"
         assert _run(["--admin-url", url, "experiments", "shop", "nothing"]) == 1
         assert "has no experiment" in capsys.readouterr().err
+
+
+def test_the_audit_and_the_export_through_the_command_line(
+    shop: Api, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with _serving(shop) as url:
+        there = ["--admin-url", url, "experiments", "shop"]
+        assert _run([*there, "--audit"]) == 0
+        assert "All 600 records say what the plan gave" in capsys.readouterr().out
+        for name in ("exposures.csv", "exposures.parquet"):
+            assert _run([*there, "--export", str(tmp_path / name)]) == 0
+        with (tmp_path / "exposures.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        table = pq.read_table(tmp_path / "exposures.parquet")
+        assert len(rows) == table.num_rows == 600
+        assert [row["unit"] for row in rows] == table.column("unit").to_pylist()
+        assert rows[0]["first_exposure_at"].startswith(str(NOW.year))
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["exposures.csv", "exposures.parquet"]
+        capsys.readouterr()
+        assert _run([*there, "--export", str(tmp_path / "x.xlsx")]) == 2
+        assert "neither .parquet nor .csv" in capsys.readouterr().err
+        assert _run([*there, "--export", str(tmp_path / "none" / "x.csv")]) == 1
+        assert _run([*there, "--audit", "--list"]) == 2
+    assert shop.refused("GET", "/models/shop/experiments/latest/exposures?format=xlsx") == (
+        400, "malformed_request",
+    )  # fmt: skip
+    assert shop.refused("GET", "/models/shop/experiments/none/exposures") == (404, "experiment_not_found")
+    assert shop.refused("GET", "/models/shop/experiments/none/audit") == (404, "experiment_not_found")
 
 
 def _run(arguments: list[str]) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ class ShopLog:
         self.ingest = Ingest(folder)
         self.operations = Operations(Queries(self.ingest))
 
-    def ask(self, sql: str) -> Sequence[Mapping[str, Any]]:
-        import json
+    def call(self, op: str, **args: Any) -> Any:
+        return json.loads(self.operations.answer(op, args))
 
-        answer: list[Mapping[str, Any]] = json.loads(self.operations.answer("sql", {"sql": sql}))["rows"]
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = self.call("sql", sql=sql)["rows"]
         return answer
 
     def request(self, plan: Plan, unit: str, at: datetime, **changes: Any) -> str:
@@ -62,7 +63,3 @@ class ShopLog:
 
 def _micros(at: datetime) -> int:
     return round(at.timestamp() * 1_000_000)
-
-
-def later(at: datetime, **by: float) -> datetime:
-    return at + timedelta(**by)

@@ -18,6 +18,7 @@ from fairlead.rollouts.experiments import Experiments
 from fairlead.rollouts.reading import read_spec
 from fairlead.rollouts.traffic import Order, Traffic
 from fairlead.routing import plans
+from fairlead.routing.assign import slot_of
 from fairlead.routing.plan import Plan
 from fairlead.settings import Settings
 from fairlead.stores.blobs import Blobs
@@ -52,7 +53,7 @@ class Shop:
         self.controller = Controller(
             database, self.traffic, folder / "counters", name="first", clock=self.clock
         )
-        self.experiments = Experiments(database, self.log.ask, self.clock)
+        self.experiments = Experiments(database, self.log, self.clock)
 
     def clock(self) -> datetime:
         return self.now
@@ -180,3 +181,66 @@ def test_a_split_by_hand_after_the_experiment_adds_nothing_to_it(shop: Shop) -> 
     assert shop.plan().experiment is None
     shop.visits(range(300, 900), {})
     assert shop.experiments.report("shop", name).report.units == before
+
+
+def test_the_audit_finds_every_record_as_the_plans_have_it(shop: Shop) -> None:
+    shop.start()
+    shop.visits(range(500), {})
+    shop.command("widen")
+    shop.visits(range(250, 900), {})
+    plan = shop.plan()
+    shop.log.request(plan, "pinned", shop.now, arm="pin", role="pin")
+    shop.log.request(plan, "by-hand", shop.now, arm="override", role="stable")
+    shop.log.request(plan, "refused", shop.now, arm=None, role=None, assigned_version=None)
+    shop.log.request(plan, "fallback", shop.now, served_version="v0", degraded="fallback_version")
+    found = shop.experiments.audit("shop", None).audit
+    assert (found.records, found.recomputed, found.differing) == (1_154, 1_151, 0)
+    assert found.kinds == {"override": 1, "pin": 1, "split": 1_151, "unassigned": 1}
+    assert found.sentence == (
+        "All 1,151 records say what the plan gave their unit; "
+        "3 more were decided by pins, rules on requests, local rollbacks or not at all."
+    )
+
+
+def _arm_of(plan: Plan, unit: str) -> str:
+    return plan.arms[plan.slots[slot_of(plan.salt, unit)]].name
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"arm": "canary", "role": "canary", "assigned_version": "v2"},
+        {"assigned_version": "v9"},
+        {"role": "canary"},
+        {"generation": 99},
+        {"unit": None},
+        {"source": "shadow"},
+    ],
+)
+def test_the_audit_lists_what_the_plan_did_not_give(shop: Shop, wrong: dict[str, Any]) -> None:
+    name = shop.start()
+    plan = shop.plan()
+    unit = next(name for name in map(str, range(999)) if _arm_of(plan, name) == "control")
+    shop.log.raw(
+        shop.now, **{"unit": unit, "arm": "control", "role": "control", "generation": plan.generation,
+                     "experiment": name, "request_id": "odd", **wrong},
+    )  # fmt: skip
+    found = shop.experiments.audit("shop", None).audit
+    assert found.differing == 1
+    assert found.different[0].request_id == "odd"
+    assert "do not say what the plan gave" in found.sentence
+
+
+def test_exposures_come_as_rows_in_portions_that_make_a_whole(shop: Shop) -> None:
+    name = shop.start()
+    shop.visits(range(400), {})
+    rows = [row for portion in shop.experiments.exposures("shop", name) for row in portion]
+    parts = [
+        row
+        for part in range(7)
+        for row in shop.log.call("exposures", model="shop", experiment=name, part=part, parts=7)
+    ]
+    assert sorted(row["unit"] for row in parts) == sorted(row["unit"] for row in rows)
+    assert {row["arm"] for row in rows} == {"control", "canary"}
+    table = shop.log.rows(f"SELECT * FROM exposures WHERE experiment = '{name}'")
+    assert len(table) == len(rows)

@@ -55,7 +55,7 @@ def units_of(plan: Plan, arm: str, count: int) -> list[str]:
 
 def evidence(log: ShopLog, question: Question, *plans: Plan) -> Evidence:
     known = {plan.generation: plan for plan in plans or (HALF,)}
-    return evidence_of(log.ask, "shop", "e1", question, lambda came: split_share(known, came), NOW)
+    return evidence_of(log.rows, "shop", "e1", question, lambda came: split_share(known, came), NOW)
 
 
 def test_a_unit_counts_once_in_the_arm_of_its_first_exposure(log: ShopLog) -> None:
@@ -63,7 +63,7 @@ def test_a_unit_counts_once_in_the_arm_of_its_first_exposure(log: ShopLog) -> No
     for unit in (treated, treated, *controls):
         log.request(HALF, unit, day(1))
     log.request(HALF, controls[0], day(2), arm="canary", role="canary")
-    found = exposed(log.ask, "shop", "e1")
+    found = exposed(log.rows, "shop", "e1")
     assert found.units == {(2, 0): (2, 1)}
     assert found.switched == 1
     assert found.first == found.last == day(1)
@@ -78,9 +78,9 @@ def test_what_the_split_did_not_decide_is_no_exposure(log: ShopLog) -> None:
     log.request(HALF, unit, day(1), arm="override", role="stable")
     log.request(HALF, unit, day(1), experiment=None)
     log.request(HALF, unit, day(1), experiment="e2")
-    assert exposed(log.ask, "shop", "e1").units == {}
+    assert exposed(log.rows, "shop", "e1").units == {}
     log.request(HALF, unit, day(3), served_version="v1", degraded="fallback_version", error_code="x")
-    assert exposed(log.ask, "shop", "e1").units == {(2, 0): (0, 1)}, "the assigned arm's failure is its own"
+    assert exposed(log.rows, "shop", "e1").units == {(2, 0): (0, 1)}, "the assigned arm's failure is its own"
 
 
 def test_units_that_come_back_are_a_stratum_of_their_own(log: ShopLog) -> None:
@@ -89,7 +89,7 @@ def test_units_that_come_back_are_a_stratum_of_their_own(log: ShopLog) -> None:
     for unit in rest:
         log.request(QUARTER, unit, day(1))
         log.request(WIDER, unit, day(2))
-    found = exposed(log.ask, "shop", "e1")
+    found = exposed(log.rows, "shop", "e1")
     (came,) = found.units
     assert came == (WIDER.generation, QUARTER.generation)
     control, treated = found.units[came]

@@ -1,7 +1,7 @@
 """The admin API: every route, put together.
 
 Under `/api/v1` each noun has a file of its own. All routes translate and nothing else: what they do is done
-by `registry`, `rollouts` and ingest.
+by `registry`, `rollouts`, `syncs` and ingest.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from fairlead.admin.replays import replay_routes
 from fairlead.admin.rollouts import rollout_routes
 from fairlead.admin.sampler import Sampler
 from fairlead.admin.status import health_routes, status_routes
+from fairlead.admin.syncs import sync_routes
 from fairlead.admin.traffic import traffic_routes
 from fairlead.admin.versions import version_routes
 from fairlead.admin.wire import Json, describe
@@ -37,6 +38,7 @@ from fairlead.rollouts.traffic import Traffic
 from fairlead.serving.folder import DataFolder
 from fairlead.settings import Settings
 from fairlead.stores.database import Database
+from fairlead.syncs.runner import Syncs
 
 __all__ = ["create_app"]
 
@@ -64,6 +66,7 @@ def create_app(
     traffic: Traffic,
     ingest: IngestClient,
     folder: DataFolder,
+    syncs: Syncs,
 ) -> FastAPI:
     """The admin API as an ASGI application. It opens nothing: what it is given must be there."""
     sampler = Sampler(folder.counters)
@@ -94,12 +97,13 @@ def create_app(
     routes.include_router(blob_routes(registry.blobs, folder.run))
     routes.include_router(traffic_routes(traffic))
     routes.include_router(rollout_routes(Rollouts(database, folder.counters, ask=ingest.rows)))
-    routes.include_router(experiment_routes(Experiments(database, ingest.rows)))
+    routes.include_router(experiment_routes(Experiments(database, ingest)))
     routes.include_router(freeze_routes(database))
     routes.include_router(gate_routes(gates))
     routes.include_router(prediction_routes(ingest, registry))
     replays = Replays(registry, ingest, folder, trust_pickle=settings.trust_pickle)
     routes.include_router(replay_routes(replays))
+    routes.include_router(sync_routes(syncs))
     routes.include_router(status_routes(database, sampler, ingest))
     routes.include_router(health_routes(database))
     app.include_router(routes)

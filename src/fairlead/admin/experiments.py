@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Annotated, Literal
 
 from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 
 from fairlead.admin.moments import seconds_of
 from fairlead.admin.problems import refusals
@@ -17,10 +20,13 @@ from fairlead.errors import (
     StoreUnavailable,
 )
 from fairlead.experiments.question import Question
-from fairlead.rollouts.experiments import Experiment, Experiments, Found
+from fairlead.rollouts.experiments import Audited, Experiment, Experiments, Found
+from fairlead.rollouts.exposure_files import Format, write_exposures
 
 __all__ = ["experiment_routes"]
 
+_KINDS: dict[Format, str] = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+_PIECE_BYTES = 1 << 18
 _LOG = (StoreUnavailable, DeadlineExceeded)
 
 
@@ -61,7 +67,42 @@ def experiment_routes(experiments: Experiments) -> APIRouter:
         also = [Question(name=name, window=seconds, higher_is=higher_is) for name in metric or ()]
         return experiments.report(model, _named(experiment), also)
 
+    @routes.get(
+        "/{experiment}/audit",
+        summary="Whether the log says what the plans gave",
+        responses=refusals(ModelNotFound, ExperimentNotFound, *_LOG),
+    )
+    def audit_experiment(model: str, experiment: str) -> Annotated[Audited, WIRE]:
+        """Every record of the experiment held against the assignment recomputed from the stored plans; those
+        that differ are listed."""
+        return experiments.audit(model, _named(experiment))
+
+    @routes.get(
+        "/{experiment}/exposures",
+        summary="An experiment's exposures as a file",
+        response_class=StreamingResponse,
+        responses=refusals(ModelNotFound, ExperimentNotFound, *_LOG)
+        | {200: {"description": "The file.", "content": {kind: {} for kind in _KINDS.values()}}},
+    )
+    def export_exposures(
+        model: str,
+        experiment: str,
+        format: Annotated[Format, Query(description="Of the file.")] = "csv",
+    ) -> StreamingResponse:
+        """One row per unit: the arm and version that it met first, when, and by which generation."""
+        portions = experiments.exposures(model, _named(experiment))
+        file = tempfile.TemporaryFile()  # noqa: SIM115  (open until its last piece is sent)
+        write_exposures(portions, file, format)
+        file.seek(0)
+        return StreamingResponse(_pieces(file), media_type=_KINDS[format])
+
     return routes
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
 
 
 def _named(experiment: str) -> str | None:

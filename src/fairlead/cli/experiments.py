@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from fairlead.cli.shell import DONE, Group, Shell
+from fairlead.cli.shell import DONE, REFUSED, Group, Shell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,11 @@ def experiments() -> None:
 )  # fmt: skip
 @click.option("--window", metavar="SPAN", help="How long after its first exposure a unit's outcomes count.")
 @click.option("--lower-is-better", is_flag=True, help="Less of those metrics is better.")
+@click.option("--audit", is_flag=True, help="Hold every record against the assignment of its plan.")
+@click.option(
+    "--export", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Write the exposures to a file that ends in .parquet or .csv.",
+)  # fmt: skip
 @click.pass_obj
 def show(
     shell: Shell,
@@ -72,6 +78,8 @@ def show(
     metrics: tuple[str, ...],
     window: str | None,
     lower_is_better: bool,
+    audit: bool,
+    export: Path | None,
 ) -> int:
     """Show what an experiment has found out.
 
@@ -80,7 +88,15 @@ def show(
     \b
       fairlead experiments shop
       fairlead experiments shop --metric revenue/orders --window 7d
+      fairlead experiments shop --audit
+      fairlead experiments shop --export exposures.parquet
     """
+    if sum((listed, audit, export is not None)) > 1:
+        raise click.UsageError("--list, --audit and --export are commands of their own: give one.")
+    if audit:
+        return _audit(shell, model, experiment or "latest")
+    if export is not None:
+        return _export(shell, model, experiment or "latest", export)
     if listed:
         found = shell.admin.experiments(model)
         from fairlead.cli.tables import table, time_text
@@ -101,6 +117,44 @@ def show(
         higher_is="worse" if lower_is_better else "better",
     )
     shell.show(told, *_report(told))
+    return DONE
+
+
+def _audit(shell: Shell, model: str, experiment: str) -> int:
+    from rich.markup import escape
+
+    from fairlead.cli.tables import facts, table
+
+    found = shell.admin.audit_experiment(model, experiment)
+    told = found.audit
+    sign = "[red]✗[/]" if told.differing else "[green]✓[/]"
+    shown: list[RenderableType] = [f"{sign} [bold]{escape(told.sentence)}[/]"]
+    shown.append(facts({kind: f"{count:,}" for kind, count in told.kinds.items()}))
+    if told.different:
+        rows = [
+            [str(one.generation), escape(one.unit or ""), one.arm or "", one.expected_arm or "none",
+             f"{one.records:,}", escape(one.request_id)]
+            for one in told.different
+        ]  # fmt: skip
+        columns = ["generation", "unit", "logged", "by the plan", "records", "request"]
+        shown.append(table(columns, rows, right=("records",)))
+    shell.show(found, *shown)
+    return REFUSED if told.differing else DONE
+
+
+def _export(shell: Shell, model: str, experiment: str, file: Path) -> int:
+    kinds: dict[str, Literal["csv", "parquet"]] = {".csv": "csv", ".parquet": "parquet"}
+    kind = kinds.get(file.suffix.lower())
+    if kind is None:
+        raise click.BadParameter(f"{file.name} ends in neither .parquet nor .csv.", param_hint="--export")
+    data = shell.admin.exposures(model, experiment, format=kind)
+    made = file.with_name(f".{file.name}.part")
+    try:
+        made.write_bytes(data)
+        made.replace(file)
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be written: {error.strerror}.") from error
+    shell.show({"file": str(file), "bytes": len(data)}, f"[green]✓[/] {file} ({len(data):,} bytes)")
     return DONE
 
 

@@ -79,7 +79,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "predict": Entry("predictions", "Ask a model for one prediction."),
         "predictions": Entry("predictions", "Query the prediction log."),
         "replay": Entry("replay", "Replay a logged request, or logged traffic by another version."),
-        "outcomes": Entry("predictions", "Report what became of predictions."),
+        "outcomes": Entry("predictions", "Report what became of predictions, or let control read it."),
     },
     "About": {
         "version": Entry("server", "Print the release of Fairlead."),

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from fairlead.cli.shell import Command, Group, Shell
+from fairlead.cli.syncs import sync_command, syncs_command
 from fairlead.cli.tables import facts, table
 
 __all__ = ["outcomes", "predict", "predictions"]
@@ -113,7 +114,7 @@ def _cell(value: Any) -> str:
 
 @click.group(cls=Group)
 def outcomes() -> None:
-    """Report what became of predictions."""
+    """Report what became of predictions, or let control read it."""
 
 
 @outcomes.command("import", talks_to=("gateway",))
@@ -135,3 +136,7 @@ def import_(shell: Shell, /, file: Path, model: str | None, from_line: int) -> N
     with shell.progress(f"outcomes of {file.name}") as advance:
         accepted = import_outcomes(shell.client, file, model=model, from_line=from_line, advance=advance)
     shell.show({"accepted": accepted}, f"[green]✓[/] {accepted:,} outcomes accepted.")
+
+
+outcomes.command("sync", talks_to=("admin",))(sync_command)
+outcomes.command("syncs", talks_to=("admin",))(syncs_command)

@@ -33,6 +33,7 @@ from fairlead.client.registered import (
 from fairlead.client.replays import ReplayCalls
 from fairlead.client.rollouts import RolloutCalls
 from fairlead.client.session import Call, reading
+from fairlead.client.syncs import SyncCalls
 from fairlead.client.uploading import upload
 from fairlead.contracts.contract import Contract
 from fairlead.errors import MalformedRequest
@@ -48,7 +49,7 @@ Strategy = Literal["canary", "blue-green", "direct"]
 HandStage = Literal["staging", "archived", "none"]
 
 
-class Admin(RolloutCalls, ExperimentCalls, GateCalls, FreezeCalls, ReplayCalls):
+class Admin(RolloutCalls, ExperimentCalls, GateCalls, FreezeCalls, ReplayCalls, SyncCalls):
     """Registers versions, leads traffic and looks back. Safe to share between threads; close it, or use it
     in a `with` block.
 

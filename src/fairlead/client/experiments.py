@@ -11,8 +11,22 @@ import msgspec
 from fairlead.client.paths import path_of
 from fairlead.client.session import Call, Session, reading
 
-__all__ = ["ArmResult", "Belief", "Experiment", "ExperimentCalls", "ExperimentPhase", "ExperimentReport",
-           "FoundOut", "MetricResult", "Needed", "Range", "SampleRatio"]  # fmt: skip
+__all__ = [
+    "ArmResult",
+    "AssignmentAudit",
+    "Audited",
+    "Belief",
+    "DifferentAssignment",
+    "Experiment",
+    "ExperimentCalls",
+    "ExperimentPhase",
+    "ExperimentReport",
+    "FoundOut",
+    "MetricResult",
+    "Needed",
+    "Range",
+    "SampleRatio",
+]  # fmt: skip
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +149,38 @@ class FoundOut(msgspec.Struct, frozen=True, kw_only=True):
     report: ExperimentReport
 
 
+class DifferentAssignment(msgspec.Struct, frozen=True, kw_only=True):
+    """Records that say another arm than the plan gives their unit."""
+
+    generation: int
+    unit: str | None
+    arm: str | None
+    version: str | None
+    expected_arm: str | None
+    expected_version: str | None
+    records: int
+    request_id: str
+
+
+class AssignmentAudit(msgspec.Struct, frozen=True, kw_only=True):
+    """How many records there are, how many were recomputed, and those that differ."""
+
+    records: int
+    recomputed: int
+    kinds: dict[str, int]
+    differing: int
+    different: tuple[DifferentAssignment, ...]
+    sentence: str
+
+
+class Audited(msgspec.Struct, frozen=True, kw_only=True):
+    """An experiment and the audit of its exposures."""
+
+    experiment: Experiment
+    at: datetime
+    audit: AssignmentAudit
+
+
 class ExperimentCalls(Session):
     """Looks at experiments."""
 
@@ -163,3 +209,15 @@ class ExperimentCalls(Session):
         if window is not None:
             query["window"] = window
         return self.send(Call(method="GET", path=path, query=query, read=reading(FoundOut)))
+
+    def audit_experiment(self, model: str, experiment: str = "latest") -> Audited:
+        """Every record of the experiment held against the assignment that its plan gives."""
+        path = path_of("models", model, "experiments", experiment, "audit")
+        return self.send(Call(method="GET", path=path, read=reading(Audited)))
+
+    def exposures(
+        self, model: str, experiment: str = "latest", *, format: Literal["csv", "parquet"] = "csv"
+    ) -> bytes:
+        """The experiment's exposures as the bytes of a file: one row per unit."""
+        path = path_of("models", model, "experiments", experiment, "exposures")
+        return self.send(Call(method="GET", path=path, query={"format": format}, read=bytes))

@@ -28,6 +28,8 @@ STATUS_OF: dict[type[e.FairleadError], int] = {
     e.RolloutNotFound: 404,
     e.ExperimentNotFound: 404,
     e.ReplayNotFound: 404,
+    e.SyncNotFound: 404,
+    e.InvalidSync: 400,
     e.GenerationConflict: 412,
     e.InvalidModelFile: 400,
     e.DigestMismatch: 400,

@@ -9,10 +9,11 @@
 | `version_metrics` | `model`, `version`, `window_seconds`, `source` | a `Window` |
 | `outcomes` | `model`, `since`, `until`, `source` | an `OutcomeSummary` per version and arm |
 | `shadow` | `model`, `since`, `until`, `version`, `slices` | a `ShadowReport` |
+| `assignments`, `exposures` | `model`, `experiment`, `part`, `parts` | a portion of `exposures.py` |
 | `status` | | a `Status` |
 | `flush` | | `flushed`: whether there was anything to bring to Parquet |
 
-Times are ISO 8601 text or Unix seconds; answers are JSON. No answer exceeds 10,000 rows.
+Times are ISO 8601 text or Unix seconds; answers are JSON. No answer of `sql` exceeds 10,000 rows.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import pyarrow as pa
 from msgspec import Meta
 
 from fairlead.errors import MalformedRequest
+from fairlead.predictions.exposures import assignments, exposures
 from fairlead.predictions.query import Queries
 from fairlead.predictions.record import Source
 from fairlead.predictions.shadows import shadow_report
@@ -93,6 +95,13 @@ class _Shadow(_Arguments):
     slices: list[str] = []
 
 
+class _Portion(_Arguments):
+    model: str
+    experiment: str
+    part: Annotated[int, Meta(ge=0)]
+    parts: Annotated[int, Meta(ge=1)]
+
+
 class Operations:
     """The operations over one log; `answer` may be called from any thread."""
 
@@ -124,6 +133,14 @@ class Operations:
                     version=asked.version,
                     slices=asked.slices,
                 ),
+            ),
+            "assignments": (
+                _Portion,
+                lambda asked: assignments(queries, asked.model, asked.experiment, asked.part, asked.parts),
+            ),
+            "exposures": (
+                _Portion,
+                lambda asked: exposures(queries, asked.model, asked.experiment, asked.part, asked.parts),
             ),
             "status": (_Arguments, lambda _: queries.ingest.status()),
             "flush": (_Arguments, self._flush),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any, Protocol
 
 import msgspec
 import sqlalchemy as sa
@@ -13,9 +14,10 @@ from fairlead.experiments.question import Question, Seen
 from fairlead.experiments.report import ExperimentReport, report
 from fairlead.registry.lookup import require_model
 from fairlead.rollouts import ledger
+from fairlead.rollouts.assignments import AssignmentAudit, audit
 from fairlead.rollouts.exposed import Came, evidence_of, exposed
 from fairlead.rollouts.ledger import Entry
-from fairlead.rollouts.logged import Ask
+from fairlead.rollouts.logged import Ask, quoted
 from fairlead.rollouts.moves import CANARY, CONTROL, STABLE
 from fairlead.rollouts.spec import BUILT_IN, RolloutSpec
 from fairlead.routing import plans
@@ -23,10 +25,12 @@ from fairlead.routing.plan import Plan
 from fairlead.routing.plans import PlanRow
 from fairlead.stores.database import Database
 
-__all__ = ["Experiment", "ExperimentPhase", "Experiments", "Found", "split_share"]
+__all__ = ["Audited", "Experiment", "ExperimentPhase", "Experiments", "Found", "split_share"]
 
 _MOST_METRICS = 20
 _LONGEST = 200
+_PORTION = 100_000
+"""So many records, about, are asked for at once."""
 
 
 class ExperimentPhase(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,14 +66,33 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     report: ExperimentReport
 
 
+class Audited(msgspec.Struct, frozen=True, kw_only=True):
+    """An experiment and the audit of its exposures."""
+
+    experiment: Experiment
+    at: datetime
+    audit: AssignmentAudit
+
+
+class Log(Protocol):
+    """The prediction log as ingest answers for it (`predictions/ask.py`)."""
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        """The rows that answer a query."""
+
+    def call(self, op: str, **args: Any) -> Any:
+        """The answer to an operation."""
+
+
 class Experiments:
-    """Looks at experiments. Safe for threads. `ask` asks the prediction log."""
+    """Looks at experiments. Safe for threads. `log` is asked for the prediction log."""
 
     def __init__(
-        self, database: Database, ask: Ask, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self, database: Database, log: Log, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._database = database
-        self._ask = ask
+        self._log = log
+        self._ask: Ask = log.rows
         self._clock = clock
 
     def of_model(self, model: str, limit: int = 20) -> list[Experiment]:
@@ -89,7 +112,7 @@ class Experiments:
         entry, rows = self.find(model, experiment)
         rollout = entry.rollout
         questions = _questions(rollout.spec, also)
-        by_generation = {row.plan.generation: row.plan for row in rows}
+        by_generation = _by_generation(rows)
         met = exposed(self._ask, model, rollout.id)
         now = self._clock()
 
@@ -124,6 +147,28 @@ class Experiments:
         return Found(
             experiment=_experiment(entry, phases), at=now, report=report(seen, alpha=rollout.spec.alpha)
         )
+
+    def audit(self, model: str, experiment: str | None) -> Audited:
+        """Every record of the experiment held against the assignment that its plan gives. Raises as
+        `report`."""
+        entry, rows = self.find(model, experiment)
+        portions = self._portions("assignments", model, entry.rollout.id)
+        found = audit((row for portion in portions for row in portion), _by_generation(rows))
+        return Audited(experiment=_experiment(entry, []), at=self._clock(), audit=found)
+
+    def exposures(self, model: str, experiment: str | None) -> Iterator[list[dict[str, Any]]]:
+        """The experiment's exposures in portions: the rows of the table `exposures`. Raises as `report`."""
+        entry, _ = self.find(model, experiment)
+        return self._portions("exposures", model, entry.rollout.id)
+
+    def _portions(self, operation: str, model: str, experiment: str) -> Iterator[list[dict[str, Any]]]:
+        count = self._log.rows(
+            f"SELECT count(*) AS n FROM predictions WHERE model = {quoted(model)} "
+            f"AND experiment = {quoted(experiment)}"
+        )[0]["n"]
+        parts = 1 + count // _PORTION
+        for part in range(parts):
+            yield self._log.call(operation, model=model, experiment=experiment, part=part, parts=parts)
 
     def find(self, model: str, experiment: str | None) -> tuple[Entry, list[PlanRow]]:
         """The experiment of that name or the latest, and the plans of its phases, oldest first."""
@@ -173,6 +218,10 @@ def _drawn(plan: Plan, before: Plan | None) -> tuple[int, int]:
 
 def _phases(connection: sa.Connection, entry: Entry) -> list[PlanRow]:
     return plans.of_experiment(connection, entry.rollout.model, entry.rollout.id)
+
+
+def _by_generation(rows: Sequence[PlanRow]) -> dict[int, Plan]:
+    return {row.plan.generation: row.plan for row in rows}
 
 
 def _experiment(entry: Entry, phases: list[ExperimentPhase]) -> Experiment:

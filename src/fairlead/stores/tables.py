@@ -27,6 +27,7 @@ __all__ = [
     "metadata",
     "model_contracts",
     "models",
+    "outcome_syncs",
     "plan_heads",
     "plans",
     "rollout_events",
@@ -264,6 +265,27 @@ gate_runs = Table(
     _text("why"),
 )
 Index(None, gate_runs.c.model, gate_runs.c.number, unique=True)
+
+outcome_syncs = Table(
+    "outcome_syncs",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _model(),
+    _text("body"),  # Sync
+    Column("mark", Text),  # Mark: how far it has read
+    _at("next_at"),
+    Column("last_run_at", UtcDateTime),
+    Column("last_ok_at", UtcDateTime),
+    Column("accepted", sa.BigInteger, nullable=False),
+    Column("refused", sa.BigInteger, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("problem", Text),
+    Column("error", Text),
+    _at("created_at"),
+    _text("who"),
+    Column("holder", Text),  # the control that runs it, until `held_until`
+    Column("held_until", UtcDateTime),
+)
 
 gateways = Table(
     "gateways",
