@@ -1,4 +1,4 @@
-"""A model whose mistakes are set when it is made: for which inputs it raises, how long it takes."""
+"""A model with seeded mistakes: for which inputs it raises, how long it takes, which unit it reckons in."""
 
 import time
 from typing import Any
@@ -7,9 +7,11 @@ import numpy as np
 
 
 class Seeded:
-    """Doubles its one feature; raises for a share of them, and sleeps for a while in each run."""
+    """Doubles its one feature, taken in `unit`; raises for a share of them, and sleeps for a while in each
+    run."""
 
-    def __init__(self, errors: float = 0.0, seconds: float = 0.0) -> None:
+    def __init__(self, errors: float = 0.0, seconds: float = 0.0, unit: float = 1.0) -> None:
+        self.unit = unit
         self.errors = errors
         self.seconds = seconds
 
@@ -24,4 +26,4 @@ class Seeded:
         values = np.asarray(rows, dtype=float).reshape(-1)
         if np.any(values % 100 < 100 * self.errors):
             raise ValueError("seeded")
-        return values * 2
+        return values * 2 * self.unit
