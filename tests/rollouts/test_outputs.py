@@ -131,6 +131,14 @@ def test_a_young_log_settles_nothing_and_rankings_have_no_classes(log: Log) -> N
     assert (settled.names, settled.cuts) == ((), ())
 
 
+def test_the_whole_day_before_settles_the_classes_and_not_its_first_hour(log: Log) -> None:
+    log.past(*range(20_000))
+    settled = classes_of(log.ask, log.rollout)
+    assert settled is not None
+    wanted = [20_000 * number / 8 for number in range(1, 8)]
+    assert settled.cuts == pytest.approx(wanted, abs=1_000)
+
+
 def test_what_is_compared_does_not_settle_the_classes(log: Log) -> None:
     log.past(*[number / 10 for number in range(300)])
     before = classes_of(log.ask, log.rollout)

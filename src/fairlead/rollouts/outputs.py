@@ -2,7 +2,8 @@
 
 A unit counts once, by the first answer that its arm gave it since the step began: so units are drawn
 independently, and one that asks a thousand times weighs no more than another. The classes are settled by what
-the version in production answered first: they do not depend on what is compared.
+the version in production answered on the day before the rollout, from all over it, since an hour's customers
+are not a day's; where that is little, by what it answers first. They do not depend on what is compared.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fairlead.rollouts.states import Rollout
 
 __all__ = ["Classes", "classes_of", "outputs_of"]
 
-_LEAST, _MOST = 64, 256
+_LEAST, _MOST = 64, 1024
 """So many answers of the version in production settle the classes."""
 _NAMED, _CUTS = 7, 7
 _BACK = timedelta(days=1)
@@ -29,12 +30,13 @@ _OTHERS = "others"
 
 _SAID = "coalesce(try_cast({column} AS DOUBLE)::VARCHAR, {column})"
 _ANSWERED = "status = 'ok' AND degraded IS NULL AND prediction IS NOT NULL"
-_EARLIEST = """
+_OF_STABLE = """
 SELECT {said} AS said FROM predictions
-WHERE model = {model} AND source = 'online' AND served_version = {stable} AND {answered}
-  AND "at" >= TIMESTAMPTZ '{since}'
-ORDER BY "at", prediction_id LIMIT {most}
+WHERE model = {model} AND source = 'online' AND served_version = {stable} AND {answered} AND {when}
+LIMIT {most}
 """
+_BEFORE = "\"at\" >= TIMESTAMPTZ '{start}' AND \"at\" < TIMESTAMPTZ '{end}' ORDER BY hash(prediction_id)"
+_FIRST = '"at" >= TIMESTAMPTZ \'{start}\' ORDER BY "at", prediction_id'
 _COUNTS = """
 WITH met AS (
   SELECT arm, arg_min(prediction, "at") AS first, count(*) AS answers FROM predictions
@@ -73,18 +75,21 @@ class Classes(msgspec.Struct, frozen=True, kw_only=True):
 def classes_of(ask: Ask, rollout: Rollout) -> Classes | None:
     """The classes for a rollout's outputs; None while too few answers are known. Without any class where
     outputs are neither labels nor numbers, as rankings are."""
-    rows = ask(
-        _EARLIEST.format(
-            said=_SAID.format(column="prediction"),
-            model=quoted(rollout.model),
-            stable=quoted(rollout.stable or ""),
-            answered=_ANSWERED,
-            since=(rollout.started_at - _BACK).isoformat(),
-            most=_MOST,
+    start, end = rollout.started_at - _BACK, rollout.started_at
+    for when in (_BEFORE, _FIRST):
+        rows = ask(
+            _OF_STABLE.format(
+                said=_SAID.format(column="prediction"),
+                model=quoted(rollout.model),
+                stable=quoted(rollout.stable or ""),
+                answered=_ANSWERED,
+                when=when.format(start=start.isoformat(), end=end.isoformat()),
+                most=_MOST,
+            )
         )
-    )
-    said = [str(row["said"]) for row in rows]
-    return _settled(said) if len(said) >= _LEAST else None
+        if len(rows) >= _LEAST:
+            return _settled([str(row["said"]) for row in rows])
+    return None
 
 
 def outputs_of(ask: Ask, rollout: Rollout, classes: Classes) -> Outputs:
