@@ -44,7 +44,7 @@ _VERSIONS = {
     "fewer": Seeded(0.0, _SECONDS),
     "harmless": Seeded(0.0, _SECONDS),
 }
-_BUYS = 0.2
+_BUYS = 0.4
 """The share of the customers who buy; after what `fewer` answers 20 % less."""
 _SHARE = {"fewer": 50.0}
 """Percent of the units that the candidate answers, 25 unless it is told: who buys is seldom known soon."""
@@ -55,6 +55,8 @@ _METRICS = [
 ]
 _LONGEST_SECONDS = 120.0
 _CALLERS = 32
+_THINKS = 0.02
+"""Seconds between two requests of a caller: what is watched is not a machine at its limit."""
 _AT_ONCE = 5
 
 
@@ -93,6 +95,7 @@ async def _run(servers: Servers, admin: Admin, version: str) -> dict[str, Any]:
             events: list[dict[str, Any]] = []
             while not ending.is_set():
                 number += _CALLERS
+                await asyncio.sleep(_THINKS)
                 unit = f"{time.monotonic_ns()}-{number}"
                 try:
                     answer = await client.predict("seeded", {"x": float(number % 1000)}, unit=unit)
