@@ -25,6 +25,7 @@ from fairlead.admin.rollouts import rollout_routes
 from fairlead.admin.sampler import Sampler
 from fairlead.admin.status import health_routes, status_routes
 from fairlead.admin.syncs import sync_routes
+from fairlead.admin.targeting import layer_routes, targeting_routes
 from fairlead.admin.traffic import traffic_routes
 from fairlead.admin.versions import version_routes
 from fairlead.admin.wire import Json, describe
@@ -96,6 +97,8 @@ def create_app(
     routes.include_router(version_routes(registry, traffic, settings, folder.run))
     routes.include_router(blob_routes(registry.blobs, folder.run))
     routes.include_router(traffic_routes(traffic))
+    routes.include_router(targeting_routes(traffic))
+    routes.include_router(layer_routes(traffic))
     routes.include_router(rollout_routes(Rollouts(database, folder.counters, ask=ingest.rows)))
     routes.include_router(experiment_routes(Experiments(database, ingest)))
     routes.include_router(freeze_routes(database))

@@ -73,6 +73,9 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "freeze": Entry("freezes", "Keep traffic as it is for a time: that of a model, or all."),
         "freezes": Entry("freezes", "List the windows in which traffic stays as it is."),
         "unfreeze": Entry("freezes", "End a freeze window before its time."),
+        "targeting": Entry("targeting", "Show or set who gets a certain version whatever the split says."),
+        "holdout": Entry("targeting", "Keep a share of the units from every candidate; 0 ends that."),
+        "layers": Entry("targeting", "Show which rollouts share a layer, so that no unit is in two of them."),
         "rollback": Entry("traffic", "Take the traffic back to the version before."),
     },
     "Predict": {

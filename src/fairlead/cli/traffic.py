@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fairlead.client.registered import Confirmation
 
-__all__ = ["deploy", "promote", "rollback", "traffic"]
+__all__ = ["deploy", "promote", "report_traffic", "rollback", "traffic"]
 
 _why = click.option("--why", default="", metavar="TEXT", help="Why; noted in the audit log.")
 _expected = click.option(
@@ -91,7 +91,7 @@ def deploy(
     unwatched = strategy in ("direct", "blue-green") and bake is None and plan is None
     if unwatched and weight is None and steps is None:
         whole: Literal["direct", "blue-green"] = "direct" if strategy == "direct" else "blue-green"
-        return _report(
+        return report_traffic(
             shell,
             shell.admin.deploy(
                 model,
@@ -140,7 +140,9 @@ def traffic(
     Versions that are not named get nothing; the weights add up to 100.
     """
     split = _weights(weights)
-    return _report(shell, shell.admin.traffic(model, split, override=override, why=why, expected=expected))
+    return report_traffic(
+        shell, shell.admin.traffic(model, split, override=override, why=why, expected=expected)
+    )
 
 
 @click.command(cls=Command, talks_to=("admin",))
@@ -158,7 +160,7 @@ def promote(shell: Shell, /, model: str, override: str, why: str, expected: int 
     if under_way:
         done = shell.admin.command_rollout(model, "promote", override=override, why=why, expected=expected)
         return report(shell, done)
-    return _report(shell, shell.admin.promote(model, override=override, why=why, expected=expected))
+    return report_traffic(shell, shell.admin.promote(model, override=override, why=why, expected=expected))
 
 
 @click.command(cls=Command, talks_to=("admin",))
@@ -181,7 +183,7 @@ def rollback(shell: Shell, /, model: str, to: str | None, local: bool, data: str
         return _roll_back_here(shell, model, to, data, why)
     if data is not None:
         raise click.UsageError("--data goes with --local.")
-    return _report(shell, shell.admin.rollback(model, to=to, why=why))
+    return report_traffic(shell, shell.admin.rollback(model, to=to, why=why))
 
 
 def _roll_back_here(shell: Shell, model: str, to: str | None, data: str | None, why: str) -> int:
@@ -216,7 +218,8 @@ def _roll_back_here(shell: Shell, model: str, to: str | None, data: str | None, 
 # --- what every command of traffic answers ------------------------------------------------------------------
 
 
-def _report(shell: Shell, done: Confirmation) -> int:
+def report_traffic(shell: Shell, done: Confirmation) -> int:
+    """Shows what a command of traffic did, and answers the status that it ends with."""
     shell.show(done, *_lines(done))
     return UNCONFIRMED if done.unconfirmed else DONE
 

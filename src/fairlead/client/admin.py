@@ -34,6 +34,7 @@ from fairlead.client.replays import ReplayCalls
 from fairlead.client.rollouts import RolloutCalls
 from fairlead.client.session import Call, reading
 from fairlead.client.syncs import SyncCalls
+from fairlead.client.targeting import TargetingCalls
 from fairlead.client.uploading import upload
 from fairlead.contracts.contract import Contract
 from fairlead.errors import MalformedRequest
@@ -49,7 +50,7 @@ Strategy = Literal["canary", "blue-green", "direct"]
 HandStage = Literal["staging", "archived", "none"]
 
 
-class Admin(RolloutCalls, ExperimentCalls, GateCalls, FreezeCalls, ReplayCalls, SyncCalls):
+class Admin(RolloutCalls, ExperimentCalls, GateCalls, FreezeCalls, ReplayCalls, SyncCalls, TargetingCalls):
     """Registers versions, leads traffic and looks back. Safe to share between threads; close it, or use it
     in a `with` block.
 

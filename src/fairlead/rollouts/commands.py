@@ -21,7 +21,7 @@ from fairlead.errors import InvalidRollout, MalformedRequest, RolloutNotFound, S
 from fairlead.gate import ledger as gates
 from fairlead.registry import aliases
 from fairlead.registry.lookup import require_model
-from fairlead.rollouts import freezes, ledger, replays, states
+from fairlead.rollouts import freezes, layers, ledger, replays, states
 from fairlead.rollouts.judge import Judgement, judge
 from fairlead.rollouts.ledger import Entry
 from fairlead.rollouts.logged import Ask, known_outcomes
@@ -74,10 +74,11 @@ class Rollouts:
         """A new rollout of that version, by its name or an alias.
 
         Raises `ModelNotFound`, `VersionNotFound`; `InvalidRollout` when the version cannot be compared with
-        anything or is in production already; `RolloutInProgress` while another is under way, unless
-        `supersede`, which ends that one where it stands; `GateClosed` for a version that did not pass its
-        gate and `Frozen` within a freeze window, unless the order overrides that. Said again under the
-        order's key it answers the rollout that it began; `MalformedRequest` when that was of another version.
+        anything, is in production already, or its layer has no room; `RolloutInProgress` while another is
+        under way, unless `supersede`, which ends that one where it stands; `GateClosed` for a version that
+        did not pass its gate and `Frozen` within a freeze window, unless the order overrides that. Said again
+        under the order's key it answers the rollout that it began; `MalformedRequest` when that was of
+        another version.
         """
         if self._ask is not None and spec.metrics:
             with contextlib.suppress(StoreUnavailable):
@@ -124,7 +125,12 @@ class Rollouts:
                 entered_at=now,
                 unfrozen=unfrozen,
             )
-            return ledger.begin(connection, rollout, now=now, who=order.who, why=order.why)
+            entry = ledger.begin(connection, rollout, now=now, who=order.who, why=order.why)
+            if spec.layer is not None:
+                layers.take(
+                    connection, spec.layer, spec.traffic, rollout=identifier, model=model, now=now
+                )  # fmt: skip
+            return entry
 
     def command(self, model: str, name: Command, order: Order, rollout: str | None = None) -> Entry:
         """The rollout after that command: the one named, or else the one under way. Said again under the

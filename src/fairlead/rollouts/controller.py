@@ -24,14 +24,17 @@ import sqlalchemy as sa
 
 from fairlead.errors import FairleadError, GenerationConflict, StoreUnavailable
 from fairlead.rollouts import freezes, ledger, moves, states
+from fairlead.rollouts.beside import due_holdouts, end_holdout
 from fairlead.rollouts.judge import judge
+from fairlead.rollouts.layers import layer_of
 from fairlead.rollouts.ledger import Entry
 from fairlead.rollouts.logged import Ask
 from fairlead.rollouts.observing import Observer, evidence_of
 from fairlead.rollouts.policy import apply, decide
 from fairlead.rollouts.states import Rollout
 from fairlead.rollouts.traffic import Order, Traffic
-from fairlead.routing.plan import BESIDE, Plan
+from fairlead.routing import plans
+from fairlead.routing.plan import BESIDE, Layer, Plan
 from fairlead.stores.database import Database
 
 __all__ = ["Controller"]
@@ -70,6 +73,7 @@ class Controller:
         self._clock = clock
         self._stopping = threading.Event()
         self._attending: set[str] = set()
+        self._ending: set[str] = set()
         self._erred: dict[str, float] = {}
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rollout")
         self._threads: list[threading.Thread] = []
@@ -92,6 +96,8 @@ class Controller:
         """Attends once to every rollout that nobody else attends to, one after the other."""
         for identifier in self._due():
             self._attend(identifier)
+        for model in due_holdouts(self._database, self._clock()):
+            end_holdout(self._traffic, model, self._clock())
 
     # --- the loop -------------------------------------------------------------------------------------------
 
@@ -102,6 +108,10 @@ class Controller:
                     if identifier not in self._attending:
                         self._attending.add(identifier)
                         self._pool.submit(self._attend_safely, identifier)
+                for model in due_holdouts(self._database, self._clock()):
+                    if model not in self._ending:
+                        self._ending.add(model)
+                        self._pool.submit(self._end_holdout, model)
             except StoreUnavailable as error:
                 logger.warning("rollouts wait: %s", error)
             except Exception:
@@ -128,6 +138,14 @@ class Controller:
             logger.exception("rollout %s could not be attended to", identifier)
         finally:
             self._attending.discard(identifier)
+
+    def _end_holdout(self, model: str) -> None:
+        try:
+            end_holdout(self._traffic, model, self._clock())
+        except Exception:
+            logger.exception("the holdout of %s could not be ended", model)
+        finally:
+            self._ending.discard(model)
 
     # --- one rollout ----------------------------------------------------------------------------------------
 
@@ -156,7 +174,19 @@ class Controller:
         elif rollout.state == "promoting":
             self._write(entry, states.bake(rollout, now), "The candidate has everything.", rebase=True)
         else:
-            return self._watch(entry, now)
+            return self._begin_phase(entry, now) or self._watch(entry, now)
+        return True
+
+    def _begin_phase(self, entry: Entry, now: datetime) -> bool:
+        """Whether a command beside the split has made a new plan, so that another phase begins with it."""
+        rollout = entry.rollout
+        with self._database.read() as connection:
+            head = plans.head(connection, rollout.model)
+        serves = head.active if head else None
+        if serves is None or rollout.generation is None or serves <= rollout.generation:
+            return False
+        reason = "What comes before its split has changed: a new phase begins."
+        self._write(entry, states.rephase(rollout, serves, now), reason, rebase=True)
         return True
 
     def _preflight(self, entry: Entry, now: datetime) -> None:
@@ -190,11 +220,14 @@ class Controller:
                 baseline=self._observer.baseline(rollout),
             )  # fmt: skip
 
+        def wanted(connection: sa.Connection, present: Plan | None) -> Plan:
+            return _wanted(rollout, present, layer_of(connection, rollout.id))
+
         order = Order(who=f"rollout {rollout.id}", why=f"{rollout.state}, step {rollout.step + 1}")
         verb = "rollback" if rollout.state == "aborting" else "rollout"
         try:
             self._traffic.carry_out(
-                rollout.model, verb, lambda _, present: _wanted(rollout, present), order, within,
+                rollout.model, verb, wanted, order, within,
                 supersede=True,
             )  # fmt: skip
         except _NothingMoved:
@@ -251,7 +284,7 @@ class _NothingMoved(Exception):
     """A rollout that is aborted has not touched the traffic."""
 
 
-def _wanted(rollout: Rollout, present: Plan | None) -> Plan:
+def _wanted(rollout: Rollout, present: Plan | None, layer: Layer | None) -> Plan:
     """The plan that the rollout's state asks for."""
     if present is None:
         return moves.start(rollout.model, rollout.candidate, salt=rollout.id, rollout=rollout.id)
@@ -266,7 +299,7 @@ def _wanted(rollout: Rollout, present: Plan | None) -> Plan:
     assert step is not None
     if rollout.phase == "shadow":
         return moves.shadow(present, rollout.candidate, step.mirror, rollout.id, supersede=True)
-    split = moves.deploy(present, rollout.candidate, step.weight, rollout.id, supersede=True)
+    split = moves.deploy(present, rollout.candidate, step.weight, rollout.id, layer=layer, supersede=True)
     return msgspec.structs.replace(split, experiment=rollout.id)  # its records say whose exposures they are
 
 

@@ -14,6 +14,7 @@ import msgspec
 import sqlalchemy as sa
 
 from fairlead.errors import GenerationConflict, RolloutInProgress, RolloutNotFound
+from fairlead.rollouts import layers
 from fairlead.rollouts.states import TERMINAL, Rollout, abort, rolled_back, supersede
 from fairlead.routing.plan import Plan
 from fairlead.stores.tables import rollout_events, rollouts
@@ -180,6 +181,8 @@ def move(
         .where(rollouts.c.id == after.id, rollouts.c.revision == before.revision)
         .values(**values)
     )
+    if after.over:
+        layers.release(connection, after.id)
     if not moved.rowcount:
         raise GenerationConflict(
             f"Rollout {after.id} has moved on meanwhile.",

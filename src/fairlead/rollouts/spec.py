@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Collection
 from typing import Literal
 
@@ -36,6 +37,7 @@ BUILT_IN = ("error_rate", "p99", "rejections", OUTPUT_SHIFT, AGREEMENT)
 """Metrics of answers, which every model has. Every other name is that of an outcome."""
 
 _MINUTE, _DAY = 60.0, 86_400.0
+_LAYER = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 WHOLE = {"direct", "blue-green"}
 """Strategies that move everything at once and have no steps."""
 
@@ -100,6 +102,9 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     `metrics` are in addition to those that are always compared (`WATCHED`); one of their names changes how.
     `alpha` is the chance that a harmless candidate is rolled back, metrics and steps together.
+
+    With a `layer` it takes `traffic` percent of the units for itself, apart from those of other rollouts in
+    the layer; the weights of its steps are percents of these.
     """
 
     strategy: Strategy = "canary"
@@ -108,6 +113,8 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     limits: Limits = Limits()
     metrics: tuple[Metric, ...] = ()
     alpha: float = 0.05
+    layer: str | None = None
+    traffic: float = 100.0
 
     @property
     def watched(self) -> tuple[Metric, ...]:
@@ -129,10 +136,35 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 remedy="Give a chance of a false alarm above 0 and below 0.5, such as 0.05.",
             )
         _verify_duration("bake", self.bake)
+        self._verify_layer()
         _verify_limits(self.limits)
         self._verify_steps()
         self._verify_metrics(outcomes)
         return self
+
+    def _verify_layer(self) -> None:
+        if self.layer is None:
+            if self.traffic != 100:
+                raise InvalidRollout(
+                    f"The rollout takes {self.traffic:g} % of the traffic of no layer.",
+                    remedy="Name a layer, or give its steps smaller weights.",
+                )
+            return
+        if not _LAYER.fullmatch(self.layer):
+            raise InvalidRollout(
+                f"The layer is called {self.layer[:100]!r}.",
+                remedy="Use up to 64 lower-case letters, digits, dots, dashes and underscores.",
+            )
+        if not 0 < self.traffic <= 100:  # false for NaN, too
+            raise InvalidRollout(
+                f"The rollout takes {self.traffic:g} % of the layer's traffic.",
+                remedy="Give a percent above 0 and up to 100.",
+            )
+        if self.strategy in WHOLE or self.strategy == "shadow":
+            raise InvalidRollout(
+                f"Strategy {self.strategy!r} splits nothing, so that a layer keeps nothing apart.",
+                remedy="Leave the layer out, or choose the strategy 'canary' or 'ab'.",
+            )
 
     def _verify_steps(self) -> None:
         if self.strategy in WHOLE:

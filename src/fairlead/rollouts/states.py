@@ -34,6 +34,7 @@ __all__ = [
     "moved",
     "pause",
     "promote",
+    "rephase",
     "resume",
     "rolled_back",
     "succeed",
@@ -62,9 +63,19 @@ LEGAL: Mapping[State, frozenset[State]] = {
     "shadow": frozenset({"shadow", "canary", "promoting", "succeeded", "paused", "aborting", "superseded"}),
     "canary": frozenset({"canary", "promoting", "paused", "aborting", "superseded"}),
     "promoting": frozenset({"baking", "aborting", "superseded"}),
-    "baking": frozenset({"succeeded", "paused", "aborting", "superseded"}),
+    "baking": frozenset({"baking", "succeeded", "paused", "aborting", "superseded"}),
     "paused": frozenset(
-        {"pending", "preflight", "shadow", "canary", "promoting", "baking", "aborting", "superseded"}
+        {
+            "paused",
+            "pending",
+            "preflight",
+            "shadow",
+            "canary",
+            "promoting",
+            "baking",
+            "aborting",
+            "superseded",
+        }
     ),
     "aborting": frozenset({"rolled_back"}),
     "rolled_back": frozenset(),
@@ -150,6 +161,23 @@ def moved(rollout: Rollout, generation: int, now: datetime) -> Rollout:
         generation=generation,
         entered_at=now,
         paused_at=None if rollout.paused_at is None else now,
+    )
+
+
+def rephase(rollout: Rollout, generation: int, now: datetime) -> Rollout:
+    """The same step in a new phase, since rules or a holdout have changed who is in it, by that generation.
+
+    What was seen before does not count any more: its clock and its counts begin anew.
+    """
+    _require(rollout, "begin a new phase", "shadow", "canary", "baking", "paused")
+    return msgspec.structs.replace(
+        rollout,
+        generation=generation,
+        entered_at=now,
+        paused_at=None if rollout.paused_at is None else now,
+        errors=0,
+        no_data=0,
+        inconclusive=0,
     )
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -62,7 +62,8 @@ Within = Callable[[sa.Connection, Plan], None]
 
 
 class _Command(NamedTuple):
-    """A command on its way; `text` is what its idempotency key belongs to."""
+    """A command on its way; `text` is what its idempotency key belongs to. One `beside` the split
+    neither ends a rollout nor is refused for one."""
 
     model: str
     verb: str
@@ -71,6 +72,7 @@ class _Command(NamedTuple):
     order: Order
     supersede: bool = False
     within: Within | None = None
+    beside: bool = False
 
 
 class Traffic:
@@ -176,11 +178,23 @@ class Traffic:
         return self._carry_out(_Command(model, "rollback", command, move, order, supersede=True))
 
     def carry_out(
-        self, model: str, verb: str, move: Move, order: Order, within: Within, *, supersede: bool = False
+        self,
+        model: str,
+        verb: str,
+        move: Move,
+        order: Order,
+        within: Within | None = None,
+        *,
+        supersede: bool = False,
+        beside: bool = False,
+        detail: str | None = None,
     ) -> Confirmation:
         """A rollout's own move. `within` runs in the transaction that activates the plan: what it writes
-        holds from the same moment, or not at all. `verb` "rollback" needs no gateway to load anything."""
-        return self._carry_out(_Command(model, verb, _text(verb, model), move, order, supersede, within))
+        holds from the same moment, or not at all. `verb` "rollback" needs no gateway to load anything.
+        Or a move `beside` the split, under a rollout or not; `detail` tells it from others of its verb.
+        """
+        command = _text(verb, model, detail)
+        return self._carry_out(_Command(model, verb, command, move, order, supersede, within, beside))
 
     def hindrance(
         self, connection: sa.Connection, model: str, candidate: str, stable: str | None
@@ -265,7 +279,8 @@ class Traffic:
             plans.expect(connection, model, order.expected)
         now = self._clock()
         present = plans.active(connection, model)
-        if command.within is None and command.verb != "rollback" and not command.supersede:
+        own = command.within is not None or command.beside
+        if not own and command.verb != "rollback" and not command.supersede:
             ledger.refuse_beside(connection, model)
         after = command.move(connection, present)
         _refuse_archived(connection, after)
@@ -333,12 +348,21 @@ class Traffic:
                 "generation": plan.generation,
                 "from": before.weights() if before else {},
                 "to": plan.weights(),
+                **_beside(plan),
             },
         )
         if command.within is not None:
             command.within(connection, plan)
-        else:
+        elif not command.beside:
             ledger.end_by_hand(connection, plan, command.verb, who=order.who, now=now)
+
+
+def _beside(plan: Plan) -> dict[str, Any]:
+    """What is before the plan's split, in short."""
+    rules = [{"name": rule.name, "version": rule.version} for rule in plan.rules]
+    holdout, layer = plan.holdout and plan.holdout.percent, plan.layer and plan.layer.name
+    found = {"rules": rules, "holdout": holdout, "layer": layer}
+    return {name: value for name, value in found.items() if value}
 
 
 def _first(model: str, version: str) -> Plan:

@@ -8,7 +8,7 @@ writing one, which is alone, so that what they have read stays true.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -217,7 +217,9 @@ def activate(
         .where(plans.c.model == model, plans.c.generation == generation)
         .values(state="active", activated_at=now)
     )
-    _update_head(connection, model, active_generation=generation, owner=owner)
+    held = found.plan.holdout
+    ends = None if held is None or held.until is None else datetime.fromtimestamp(held.until, UTC)
+    _update_head(connection, model, active_generation=generation, owner=owner, holdout_until=ends)
     return found.plan
 
 

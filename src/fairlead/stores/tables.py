@@ -191,6 +191,7 @@ plan_heads = Table(
     Column("active_generation", Integer),
     Column("latest_generation", Integer, nullable=False),
     Column("owner", Text),
+    Column("holdout_until", UtcDateTime),
 )
 
 rollouts = Table(
@@ -286,6 +287,26 @@ outcome_syncs = Table(
     Column("holder", Text),  # the control that runs it, until `held_until`
     Column("held_until", UtcDateTime),
 )
+
+
+layers = Table(
+    "layers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("salt"),
+    _at(),  # when a rollout asked for a part of it last
+)
+
+layer_shares = Table(
+    "layer_shares",
+    metadata,
+    Column("rollout", Text, sa.ForeignKey("rollouts.id"), primary_key=True),
+    Column("layer", Text, sa.ForeignKey("layers.name"), nullable=False),
+    _text("model"),
+    _json("ranges"),  # of the layer's slots: first, and last plus 1
+    _at(),
+)
+Index(None, layer_shares.c.layer)
 
 gateways = Table(
     "gateways",
