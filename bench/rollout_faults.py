@@ -148,7 +148,7 @@ async def _run(servers: Servers, admin: Admin, version: str) -> dict[str, Any]:
         "seconds": seconds,
         "requests": int(asked.rows[0][0]),
         "why": "".join(
-            event.reason.partition(":")[0] for event in rollout.journal if event.to_state == "aborting"
+            event.reason.split()[0].rstrip(":") for event in rollout.journal if event.to_state == "aborting"
         ),
     }
 
