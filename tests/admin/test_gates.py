@@ -14,6 +14,7 @@ from fairlead.gate import ledger
 from fairlead.gate.reading import read_gate
 from fairlead.gate.runs import Data, Gates
 from fairlead.gate.spec import GateSpec
+from fairlead.predictions.ask import IngestClient
 from fairlead.settings import Settings
 from tests.admin.conftest import Api, tiny_model
 from tests.rollouts.fakes import FakeFleet
@@ -251,7 +252,7 @@ def test_a_run_whose_server_was_killed_is_interrupted_and_counts_for_nothing(sho
 
 
 def test_a_server_that_stops_interrupts_its_runs(shop: Api) -> None:
-    gates = Gates(shop.registry, shop.folder, Settings())
+    gates = Gates(shop.registry, shop.folder, IngestClient(shop.folder.ingest_socket), Settings())
     gates.start()
     held = Data(sha256=shop.upload(rows(20_000)), name="held-out.csv")
     begun = gates.run("shop", "v2", read_gate(GATE), held, who="ann")

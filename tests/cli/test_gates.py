@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sklearn.datasets import load_iris
 
+import fairlead
 from fairlead.cli.main import fairlead as cli
 from tests.models import FEATURES, iris_onnx
 from tests.servers import Servers
@@ -128,3 +129,29 @@ def test_a_gate_that_asks_nonsense_is_refused_with_the_nearest_key(servers: Serv
     told = run(servers, "gate", "iris", "v2", status=1)
     assert "The gate ended: error" in told.stdout
     assert "no column 'art'" in told.stdout
+
+
+def test_traffic_is_replayed_and_closes_the_gate_where_too_much_changes(
+    servers: Servers, place: Path
+) -> None:
+    with fairlead.Client(servers.url) as client:
+        rows = [dict(zip(FEATURES, row, strict=True)) for row in load_iris().data.tolist()]
+        client.predict_batch("iris", rows, request_id="traffic")
+    (place / "gate.toml").write_text('[replay]\nsince = "1h"\nchanged = 0.2\n')
+    passed = answer(servers, "gate", "iris", "v2")["report"]["checks"]
+    replayed = {check["name"]: check for check in passed if check["group"] == "replay"}
+    assert {check["status"] for check in replayed.values()} == {"passed"}
+    assert replayed["errors"]["numbers"]["answered"] == len(rows)
+    assert 0 < (changed := replayed["changed"]["numbers"]["changed"]) < 30
+    (place / "gate.toml").write_text('[replay]\nsince = "1h"\nchanged = 0.0\n')
+    told = run(servers, "gate", "iris", "v2", "--html", "gate.html", "--junit", "gate.xml", status=1)
+    assert f"{changed:g} would be answered otherwise" in " ".join(told.stdout.split())
+    page = (place / "gate.html").read_text("utf-8")
+    assert "Logged traffic" in page
+    assert "traffic" in page.partition("Logged traffic")[2]
+    cases = {case.get("name"): case for case in ElementTree.parse(place / "gate.xml").iter("testcase")}
+    assert cases["changed"].get("classname") == "gate.replay"
+    assert cases["changed"].find("failure") is not None
+    (place / "gate.toml").write_text('inconclusive = "pass"\nreplay = { limit = 100000, least = 100000 }')
+    found = answer(servers, "gate", "iris", "v2")["report"]["checks"]
+    assert {check["status"] for check in found if check["group"] == "replay"} == {"inconclusive"}

@@ -9,7 +9,7 @@ import pytest
 
 from fairlead.errors import InvalidGate
 from fairlead.gate.reading import read_gate
-from fairlead.gate.spec import GateSpec, Slice
+from fairlead.gate.spec import GateSpec, Replay, Slice
 
 WHOLE = """
 data = "held-out.csv"
@@ -41,6 +41,10 @@ p99_ms = 5
 
 [compatibility]
 allow = ["age"]
+
+[replay]
+since = "1d 12h"
+least = 500
 """
 
 
@@ -50,6 +54,7 @@ def test_a_whole_gate_is_read() -> None:
     assert spec.cuts == (Slice(column="country"), Slice(column="age", edges=(30.0, 50.0)))
     assert spec.budget.p99_ms == 5
     assert spec.compatibility.allow == ("age",)
+    assert spec.replay == Replay(since=36 * 3600.0, least=500, limit=10_000, changed=0.1)
 
 
 def test_an_empty_gate_asks_only_what_needs_no_data() -> None:
@@ -100,6 +105,16 @@ def data(**more: Any) -> dict[str, Any]:
         (data(slices=[{"column": "a", "edges": [2, 1]}]), "edges of slice 'a' do not rise"),
         (data(slices=[{"column": "a", "edges": [1, float("inf")]}]), "do not rise"),
         ({"budget": {"p99_ms": 0}}, "budget.p99_ms is 0"),
+        ({"replay": 3}, "Replay is no table"),
+        ({"replay": {"sinse": "1h"}}, "Unknown key 'sinse' in replay"),
+        ({"replay": {"since": "soon"}}, "replay.since is 'soon', which is no duration"),
+        ({"replay": {"since": float("nan")}}, "replay.since is nan s"),
+        ({"replay": {"since": "9999w"}}, "replay.since is"),
+        ({"replay": {"changed": 1.5}}, "replay.changed is 1.5"),
+        ({"replay": {"errors": -1}}, "replay.errors is -1"),
+        ({"replay": {"limit": 200_000}}, "replay.limit is 200,000"),
+        ({"replay": {"limit": 50}}, "replay.least is 100, and the limit 50"),
+        ({"replay": {"least": 0}}, "replay.least is 0"),
         (data(fairness=[{"slice": "sex"}]), "limits nothing"),
         (data(fairness=[{**FAIR, "demographic_parity": 2}]), "demographic_parity over 'sex' is 2"),
         ({"data": "a.csv", "fairness": [{"slice": "sex", "equalized_odds": 0.1}]}, "need the truth"),

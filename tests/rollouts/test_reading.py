@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fairlead.errors import InvalidRollout
-from fairlead.rollouts.reading import preset, read_spec, seconds_of
+from fairlead.rollouts.reading import preset, read_spec
 from fairlead.rollouts.spec import Metric, RolloutSpec, Step
 
 GOAL = Metric(name="conversion", kind="goal", higher_is="better")
@@ -74,28 +74,6 @@ def test_what_is_not_understood_is_refused_by_name(document: Any, words: str) ->
     with pytest.raises(InvalidRollout) as refused:
         read_spec(document)
     assert words in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("said", "seconds"),
-    [
-        (90, 90.0),
-        (0.5, 0.5),
-        ("90s", 90.0),
-        ("10m", 600.0),
-        ("1h 30m", 5400.0),
-        ("2d", 172800.0),
-        ("1.5 h", 5400.0),
-    ],
-)
-def test_durations_are_numbers_or_words(said: float | str, seconds: float) -> None:
-    assert seconds_of("bake", said) == seconds
-
-
-@pytest.mark.parametrize("said", ["", "10", "ten m", "10m!", "-5m", True, None, [3]])
-def test_what_is_no_duration_is_refused(said: object) -> None:
-    with pytest.raises(InvalidRollout, match="duration"):
-        seconds_of("bake", said)
 
 
 def weights(spec: RolloutSpec) -> list[float]:

@@ -71,7 +71,7 @@ def create_app(
 ) -> FastAPI:
     """The admin API as an ASGI application. It opens nothing: what it is given must be there."""
     sampler = Sampler(folder.counters)
-    gates = Gates(registry, folder, settings)
+    gates = Gates(registry, folder, ingest, settings)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:

@@ -18,6 +18,7 @@ from fairlead.gate.behaviour import cases_of, judged, rows_of
 from fairlead.gate.comparing import answers_check, fairness_checks, metric_checks
 from fairlead.gate.compatibility import breaks
 from fairlead.gate.held_out import HeldOut, held_out
+from fairlead.gate.replaying import Replaying, replay_checks, without_production
 from fairlead.gate.report import Check, Report, Side, number, summary
 from fairlead.gate.spec import GateSpec
 from fairlead.registry.versions import VersionSpec
@@ -31,6 +32,7 @@ def assess(
     against: VersionSpec | None,
     table: Table | None,
     asking: Asking,
+    replaying: Replaying,
     *,
     data_digest: str | None = None,
 ) -> Report:
@@ -69,6 +71,8 @@ def assess(
                 checks.append(judged(test, contract, cases[test.name], part))
                 place += width
             checks += _budget(spec, asked, other)
+    if not any(check.name == "runs" for check in checks):
+        checks += _replayed(spec, candidate, against, replaying)
     return Report(
         model=candidate.model,
         candidate=_side(candidate),
@@ -98,6 +102,20 @@ def _held_checks(
     metrics, compared = metric_checks(spec, output, held, ours, theirs)
     fair = fairness_checks(spec, output, held, ours)
     return [answers_check(spec, ours, theirs), *metrics, *fair], compared
+
+
+def _replayed(
+    spec: GateSpec, candidate: VersionSpec, against: VersionSpec | None, replaying: Replaying
+) -> list[Check]:
+    if spec.replay is None:
+        return []
+    if against is None:
+        return without_production()
+    try:
+        found = replaying(candidate, against, spec.replay)
+    except (DeadlineExceeded, InvalidModelFile, RuntimeFailed) as error:
+        return [_cannot_run(error)]
+    return replay_checks(spec, spec.replay, against.version, found)
 
 
 def _compatible(spec: GateSpec, candidate: VersionSpec, against: VersionSpec | None) -> list[Check]:

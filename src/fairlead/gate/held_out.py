@@ -13,12 +13,11 @@ from fairlead.contracts.table import Table
 from fairlead.errors import InvalidGate
 from fairlead.gate.answers import truth_of
 from fairlead.gate.slices import parts
-from fairlead.gate.spec import GateSpec, Slice
+from fairlead.gate.spec import MOST_ROWS, GateSpec, Slice
 
 __all__ = ["HeldOut", "held_out"]
 
 Array = npt.NDArray[Any]
-_MOST_ROWS = 100_000
 
 
 class HeldOut(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -47,9 +46,9 @@ def held_out(spec: GateSpec, table: Table | None, contract: Contract) -> HeldOut
     added to the gate's. `InvalidGate` names what the table lacks."""
     if table is None:
         return HeldOut(columns=[], truth=[], weights={}, parts={})
-    if table.rows > _MOST_ROWS:
+    if table.rows > MOST_ROWS:
         raise InvalidGate(
-            f"The data have {table.rows:,} rows; a gate takes {_MOST_ROWS:,}.", remedy="Send a sample."
+            f"The data have {table.rows:,} rows; a gate takes {MOST_ROWS:,}.", remedy="Send a sample."
         )
     names = table.names
     wanted = {

@@ -18,6 +18,7 @@ _TITLES: dict[Group, str] = {
     "slice": "Slices",
     "test": "Behaviour",
     "fairness": "Fairness",
+    "replay": "Logged traffic",
     "budget": "Budget",
     "compatibility": "Compatibility",
 }

@@ -10,7 +10,7 @@ import msgspec
 __all__ = ["Check", "Group", "Report", "Side", "Status", "number", "summary"]
 
 Group = Literal[
-    "answers", "metric", "slice", "test", "fairness", "budget", "compatibility"
+    "answers", "metric", "slice", "test", "fairness", "replay", "budget", "compatibility"
 ]  # fmt: skip
 Status = Literal["passed", "failed", "inconclusive", "too_small", "skipped"]
 

@@ -28,11 +28,14 @@ from fairlead.errors import (
     Overloaded,
     StoreUnavailable,
 )
+from fairlead.evaluation.change_report import ChangeReport
 from fairlead.evaluation.scoring import Limits, Scorer, scoring
+from fairlead.evaluation.traffic import replay_traffic
 from fairlead.gate import ledger
 from fairlead.gate.assessing import assess
 from fairlead.gate.ledger import GateRun
-from fairlead.gate.spec import GateSpec
+from fairlead.gate.spec import GateSpec, Replay
+from fairlead.predictions.ask import IngestClient
 from fairlead.registry import aliases
 from fairlead.registry.lookup import require_model
 from fairlead.registry.registry import Registry
@@ -77,12 +80,14 @@ class Gates:
         self,
         registry: Registry,
         folder: DataFolder,
+        ingest: IngestClient,
         settings: Settings,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._registry = registry
         self._database = registry.database
         self._folder = folder
+        self._ingest = ingest
         self._settings = settings
         self._clock = clock
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
@@ -222,6 +227,7 @@ class Gates:
                 task.against,
                 None if task.data is None else self._table(task),
                 self._scoring,
+                self._replaying,
                 data_digest=None if task.data is None else task.data.sha256,
             )
         except FairleadError as error:
@@ -254,6 +260,22 @@ class Gates:
             self._folder,
             trust_pickle=self._settings.trust_pickle,
             limits=Limits(),
+        )
+
+    def _replaying(self, candidate: VersionSpec, against: VersionSpec, replay: Replay, /) -> ChangeReport:
+        until = self._clock()
+        return replay_traffic(
+            self._registry,
+            self._ingest,
+            self._folder,
+            candidate.model,
+            candidate.version,
+            until - timedelta(seconds=replay.since),
+            until,
+            trust_pickle=self._settings.trust_pickle,
+            limit=replay.limit,
+            # What others answered, the candidate itself among them, says nothing of a change from production.
+            where="served_version = '{}'".format(against.version.replace("'", "''")),
         )
 
     def _verify_data(self, data: Data) -> None:

@@ -15,12 +15,17 @@ from fairlead.contracts.contract import Scalar
 from fairlead.errors import InvalidGate
 
 __all__ = [
-    "Budget", "Compatibility", "Expectation", "Fairness", "GateSpec", "Metric", "MetricName", "Slice", "Test",
+    "MOST_ROWS", "Budget", "Compatibility", "Expectation", "Fairness", "GateSpec", "Metric", "MetricName",
+    "Replay", "Slice", "Test",
 ]  # fmt: skip
 
 MetricName = Literal["accuracy", "log_loss", "brier", "mae", "rmse"]
 TestKind = Literal["invariance", "direction", "minimum", "exact"]
 Expectation = Literal["rises", "falls", "not_rises", "not_falls"]
+
+MOST_ROWS = 100_000
+"""So many held-out rows, or logged requests, a gate takes."""
+_LONGEST_SECONDS = 366 * 86_400.0
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,6 +126,23 @@ class Compatibility(_Part, frozen=True, kw_only=True):
     allow: tuple[str, ...] = ()
 
 
+class Replay(_Part, frozen=True, kw_only=True):
+    """How far the candidate may answer otherwise than production did: the newest `limit` answers that
+    production gave in the last `since` seconds are asked again.
+
+    `changed` is the largest share of them that may be another one, `errors` on which the candidate may fail,
+    `violations` that its contract may refuse. With fewer than `least` that is not told, unless there are more
+    than `least` would excuse.
+    """
+
+    since: float = 86_400.0
+    limit: int = 10_000
+    changed: float = 0.1
+    errors: float = 0.0
+    violations: float = 0.0
+    least: int = 100
+
+
 class GateSpec(_Part, frozen=True, kw_only=True):
     """All that is asked. `data` is the file with the held-out rows as the team names it, `target` its column
     with the truth.
@@ -143,6 +165,7 @@ class GateSpec(_Part, frozen=True, kw_only=True):
     fairness: tuple[Fairness, ...] = ()
     budget: Budget = msgspec.field(default_factory=Budget)
     compatibility: Compatibility = msgspec.field(default_factory=Compatibility)
+    replay: Replay | None = None
 
     @property
     def cuts(self) -> tuple[Slice, ...]:
@@ -185,6 +208,8 @@ class GateSpec(_Part, frozen=True, kw_only=True):
             bound = getattr(self.budget, name)
             if bound is not None and not 0.0 < bound < math.inf:
                 raise InvalidGate(f"budget.{name} is {bound:g}.", remedy="Give a number above 0.")
+        if self.replay is not None:
+            _verify_replay(self.replay)
         return self
 
 
@@ -280,3 +305,21 @@ def _verify_fairness(limit: Fairness) -> None:
             _share(f"{name} over {limit.slice!r}", bound)
     if limit.minimum_rows < 1:
         raise InvalidGate(f"minimum_rows over {limit.slice!r} is below 1.", remedy="100 is usual.")
+
+
+def _verify_replay(replay: Replay) -> None:
+    for name in ("changed", "errors", "violations"):
+        _share(f"replay.{name}", getattr(replay, name))
+    if not 1.0 <= replay.since <= _LONGEST_SECONDS:
+        raise InvalidGate(
+            f"replay.since is {replay.since:g} s.", remedy="Give a span from 1s to 366d, such as '24h'."
+        )
+    if not 1 <= replay.limit <= MOST_ROWS:
+        raise InvalidGate(
+            f"replay.limit is {replay.limit:,}.", remedy=f"Give a number from 1 to {MOST_ROWS:,}."
+        )
+    if not 1 <= replay.least <= replay.limit:
+        raise InvalidGate(
+            f"replay.least is {replay.least:,}, and the limit {replay.limit:,}.",
+            remedy="Give a number from 1 up to the limit.",
+        )

@@ -6,26 +6,23 @@ typing error never becomes a default.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 
+from fairlead.contracts.durations import seconds_of
 from fairlead.contracts.keys import known_keys
 from fairlead.errors import InvalidRollout
 from fairlead.rollouts.spec import WATCHED, WHOLE, Limits, Metric, RolloutSpec, Step, Strategy
 
-__all__ = ["preset", "read_spec", "seconds_of"]
+__all__ = ["preset", "read_spec"]
 
 _MINUTE, _DAY = 60.0, 86_400.0
 _LADDER = (1.0, 5.0, 25.0, 50.0, 100.0)
 _SHADOW = Step(mirror=100.0, events=0, deadline=30 * _MINUTE, inconclusive="advance")
 """Copies that come before a canary. They show crashes and errors for free, and are no condition: rows that
 come as arrays are not copied, and a gateway that is busy makes none."""
-_UNITS = {"ms": 0.001, "s": 1.0, "m": _MINUTE, "h": 3600.0, "d": _DAY, "w": 7 * _DAY}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _PARTS: dict[str, type[msgspec.Struct]] = {"steps": Step, "metrics": Metric}
 _DURATIONS = {"bake", "minimum", "deadline", "window"}
 
@@ -86,24 +83,9 @@ def preset(
     return RolloutSpec(
         strategy=strategy,
         steps=chosen,
-        bake=watching if bake is None else seconds_of("bake", bake),
+        bake=watching if bake is None else seconds_of("bake", bake, InvalidRollout),
         metrics=tuple(metrics),
     ).verify()
-
-
-def seconds_of(name: str, value: object) -> float:
-    """Seconds of a number of them, or of a text such as `90s`, `10m`, `1h 30m` or `2d`."""
-    if isinstance(value, str):
-        parts = _DURATION.findall(value)
-        if not parts or _DURATION.sub("", value).strip():
-            raise InvalidRollout(
-                f"{name} is {value!r}, which is no duration.",
-                remedy="Write seconds as a number, or a text such as '90s', '10m', '1h 30m' or '2d'.",
-            )
-        return math.fsum(float(number) * _UNITS[unit] for number, unit in parts)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRollout(f"{name} is no duration.", remedy="Write seconds, or a text such as '10m'.")
-    return float(value)
 
 
 # --- the parts ----------------------------------------------------------------------------------------------
@@ -130,7 +112,9 @@ def _plain(document: object, kind: type[msgspec.Struct], where: str) -> dict[str
             value = [_plain(item, _PARTS[key], f"{key}[{index}]") for index, item in enumerate(value)]
         elif key == "limits":
             value = _plain(value, Limits, "limits")
-        found[key] = seconds_of(f"{key} of {where}", value) if key in _DURATIONS else value
+        if key in _DURATIONS:
+            value = seconds_of(f"{key} of {where}", value, InvalidRollout)
+        found[key] = value
     if kind is Step and found.get("weight") == 100:
         found = {"minimum": 0.0, "events": 0, **found}
     if kind is Metric:
