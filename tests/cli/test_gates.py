@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from sklearn.datasets import load_iris
 
 import fairlead
+from fairlead.cli.gates import _example
 from fairlead.cli.main import fairlead as cli
 from tests.models import FEATURES, iris_onnx
 from tests.servers import Servers
@@ -155,3 +156,11 @@ def test_traffic_is_replayed_and_closes_the_gate_where_too_much_changes(
     (place / "gate.toml").write_text('inconclusive = "pass"\nreplay = { limit = 100000, least = 100000 }')
     found = answer(servers, "gate", "iris", "v2")["report"]["checks"]
     assert {check["status"] for check in found if check["group"] == "replay"} == {"inconclusive"}
+
+
+def test_a_case_of_many_fields_is_told_in_a_line_by_the_fields_that_were_changed() -> None:
+    row = {f"field_{number}": number for number in range(30)}
+    case = {"row": row, "changed": {"field_7": 99}, "why": "0.1 became 0.4"}
+    assert _example(case) == "0.1 became 0.4; row: field_7 7; changed: field_7 99"
+    assert _example({"row": row}).endswith("field_4 4, …")
+    assert _example({"field": "age", "why": "too high"}) == "too high; field: age"

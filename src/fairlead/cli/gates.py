@@ -19,6 +19,7 @@ from fairlead.client.gates import GateCheck, GateRun
 __all__ = ["gate", "gates"]
 
 _LOOK_SECONDS = 0.2
+_EXAMPLES, _FIELDS = 2, 5
 _STYLES = {
     "passed": "green",
     "failed": "red",
@@ -159,8 +160,27 @@ def _shown(run: GateRun) -> list[RenderableType]:
     lines: list[RenderableType] = [f"{mark} {escape(report.summary)}", table(("", "check", "found"), rows)]
     for check in report.checks:
         if check.closes:
-            lines += [f"[red]✗[/] {escape(check.name)}: {escape(str(example))}" for example in check.examples]
+            examples = check.examples[:_EXAMPLES]
+            lines += [f"[red]✗[/] {escape(check.name)}: {escape(_example(each))}" for each in examples]
+            if more := len(check.examples) - len(examples):
+                lines.append(f"  {more} more in --json, and whole rows in --html.")
     return lines
+
+
+def _example(example: dict[str, Any]) -> str:
+    """What of a case fits a terminal: of its rows only the fields that were changed, or the first few."""
+    changed = example.get("changed") or {}
+    said = [str(example["why"])] if example.get("why") else []
+    for key, value in example.items():
+        if key == "why":
+            continue
+        if isinstance(value, dict):
+            kept = {name: value[name] for name in (changed or value) if name in value}
+            shown = dict(list(kept.items())[:_FIELDS])
+            left = len(kept) - len(shown)
+            value = ", ".join(f"{name} {each}" for name, each in shown.items()) + (", …" if left else "")
+        said.append(f"{key}: {value}")
+    return "; ".join(said)
 
 
 def _row(check: GateCheck) -> list[RenderableType]:
