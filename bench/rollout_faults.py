@@ -49,7 +49,7 @@ _BUYS = 0.4
 _SHARE = {"fewer": 50.0}
 """Percent of the units that the candidate answers, 25 unless it is told: who buys is seldom known soon."""
 _PATIENCE = {"fewer": "90s"}
-"""How long a step may last, 10 s unless it is told. What could not be told by then goes on."""
+"""How long a step may last, 15 s unless it is told. What could not be told by then goes on."""
 _METRICS = [
     {"name": "bought", "higher_is": "better", "margin": 0.05, "margin_is": "relative", "window": "2s"}
 ]
@@ -117,7 +117,7 @@ async def _run(servers: Servers, admin: Admin, version: str) -> dict[str, Any]:
                     "weight": _SHARE.get(version, 25.0),
                     "minimum": "1s",
                     "events": 300,
-                    "deadline": _PATIENCE.get(version, "10s"),
+                    "deadline": _PATIENCE.get(version, "15s"),
                     "inconclusive": "advance",
                 },
                 {"weight": 100},

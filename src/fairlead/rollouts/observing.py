@@ -38,7 +38,7 @@ __all__ = ["Observer", "evidence_of"]
 
 _LOG_SECONDS = 2.0
 """So long what the log said is not asked again."""
-_LOG_SHARE = 0.05
+_LOG_SHARE = 0.25
 """Of its time, the log computes answers for one rollout for this part at most."""
 
 
