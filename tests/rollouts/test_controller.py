@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +30,7 @@ from fairlead.telemetry.counters import ArmKey
 from tests.rollouts.fakes import FakeFleet
 from tests.rollouts.running import ANN, STEPS, Shop
 from tests.rollouts.shop import register
+from tests.waiting import wait_until
 
 
 def test_a_candidate_that_does_well_gets_everything_step_by_step(shop: Shop) -> None:
@@ -229,6 +231,29 @@ def test_another_controller_finishes_what_a_killed_one_began(
     assert revisions == list(range(1, len(revisions) + 1))
     states = shop.journal(rollout.id)
     assert states.count("rolled_back") == int(bad)
+
+
+def test_a_control_that_starts_leaves_alone_what_another_one_is_preparing_for_a_rollout(
+    database: Database, blobs: Blobs, tmp_path: Path
+) -> None:
+    shop, fleet = Shop(database, blobs, tmp_path), FakeFleet(database, "g0")
+    with fleet.running(), ThreadPoolExecutor(1) as aside:
+        shop.traffic().deploy("shop", "v1", ANN, strategy="direct")
+        rollout = shop.start().rollout
+        fleet.holding.set()
+        shop.rollouts.command("shop", "widen", ANN)
+        looking = aside.submit(shop.first.look)
+        wait_until(lambda: pending(database))
+        assert shop.traffic().recover() == []
+        fleet.holding.clear()
+        looking.result()
+    found = shop.entry(rollout.id).rollout
+    assert (found.state, found.step, found.generation) == ("canary", 1, 3)
+
+
+def pending(database: Database) -> bool:
+    with database.read() as connection:
+        return plans.pending(connection, "shop") is not None
 
 
 def test_a_log_that_is_away_for_a_moment_pauses_nothing(shop: Shop) -> None:

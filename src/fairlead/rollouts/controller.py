@@ -223,7 +223,7 @@ class Controller:
         def wanted(connection: sa.Connection, present: Plan | None) -> Plan:
             return _wanted(rollout, present, layer_of(connection, rollout.id))
 
-        order = Order(who=f"rollout {rollout.id}", why=f"{rollout.state}, step {rollout.step + 1}")
+        order = Order(who=ledger.author(rollout), why=f"{rollout.state}, step {rollout.step + 1}")
         verb = "rollback" if rollout.state == "aborting" else "rollout"
         try:
             self._traffic.carry_out(

@@ -20,8 +20,8 @@ from fairlead.routing.plan import Plan
 from fairlead.stores.tables import rollout_events, rollouts
 
 __all__ = [
-    "Entry", "Event", "active", "begin", "due", "end_by_hand", "events", "find", "get", "hold", "move",
-    "note", "of_model", "refuse_beside",
+    "Entry", "Event", "active", "author", "begin", "due", "end_by_hand", "events", "find", "get",
+    "hold", "move", "note", "of_model", "refuse_beside",
 ]  # fmt: skip
 
 
@@ -51,6 +51,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     who: str
     reason: str
     evidence: dict[str, Any]
+
+
+def author(rollout: Rollout) -> str:
+    """Who made a plan, where the rollout itself did."""
+    return f"rollout {rollout.id}"
 
 
 def begin(connection: sa.Connection, rollout: Rollout, *, now: datetime, who: str, why: str) -> Entry:

@@ -28,6 +28,7 @@ from fairlead.registry.registry import Registry
 from fairlead.rollouts import freezes, ledger, moves, replays
 from fairlead.rollouts.confirmation import Confirmation, Waiting
 from fairlead.rollouts.fleet import fleet
+from fairlead.rollouts.leftovers import end_leftovers
 from fairlead.routing import plans
 from fairlead.routing.fallbacks import fallbacks
 from fairlead.routing.plan import Plan
@@ -213,16 +214,14 @@ class Traffic:
     def recover(self) -> list[tuple[str, int]]:
         """Ends the proposals that a process left behind when it was killed; answers model and generation.
 
-        Nobody waits for them any more, and while they waited they had no effect.
+        Nobody waits for them any more, and while they waited they had no effect. What a rollout under way has
+        proposed stays.
         """
         with self.database.write() as connection:
-            query = sa.select(tables.plans.c.model, tables.plans.c.generation)
-            waiting = connection.execute(query.where(tables.plans.c.state == "preparing")).all()
-            for model, generation in waiting:
-                plans.fail(connection, model, generation, "control stopped while it was being prepared.")
+            waiting = end_leftovers(connection)
         for model, generation in waiting:
             logger.warning("generation %d of %s was left behind and is given up", generation, model)
-        return [(model, generation) for model, generation in waiting]
+        return waiting
 
     def stop(self) -> None:
         """Ends all waiting, so that a server can shut down: what is prepared fails, nothing is undone."""
