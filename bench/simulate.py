@@ -5,8 +5,9 @@
 Thirty days of 500 units per arm at a conversion of 10 %, judged after every day by `experiments.verdict`,
 beside the plain z-test. Once both arms are alike, once the treated one converts 11.5 %; and the split between
 arms of equal weight, judged by `experiments.sample_ratio` every day. Last, few events: a rate of 1 % with 5 %
-of the traffic. Ends with 1 when a figure is worse than promised. Prints JSON, and a table (on standard
-error).
+of the traffic. Then whole reports with three goals and two guardrails (`simulated_experiments.py`), on a
+quarter of the runs, and two phases of different shares, by phase and in one heap. Ends with 1 when a figure
+is worse than promised. Prints JSON, and a table (on standard error).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 from typing import Any
 
 import numpy as np
+import simulated_experiments
 from numpy.typing import NDArray
 
 from fairlead.experiments.aggregates import Proportion
@@ -34,6 +36,8 @@ FEW_RATE = 0.01
 FEW_UNITS = 20
 ALPHA = 0.05
 FALSE_AT_MOST = 5.0
+REPORTS_PART = 4
+"""One in so many runs is one of whole reports, which take longer."""
 POWER_AT_LEAST = 85.0
 PLAIN_Z = 1.959964
 
@@ -124,6 +128,8 @@ def simulate(runs: int, seed: int) -> dict[str, Any]:
             "false_percent": split_alarms(generator, runs, 0.5),
             "found_percent_at_48_to_52": split_alarms(generator, runs, 0.48),
         },
+        "reports": simulated_experiments.alike(generator, max(1, runs // REPORTS_PART), LOOKS, UNITS, ALPHA),
+        "phases": simulated_experiments.phases(generator, runs, ALPHA),
     }
 
 
@@ -134,6 +140,12 @@ def broken(found: dict[str, Any]) -> list[str]:
         for name in ("alike", "few_events", "split")
         if found[name]["false_percent"] > FALSE_AT_MOST
     ]
+    for kind in ("goals", "guardrails", "split"):
+        false = found["reports"][f"{kind}_false_percent"]
+        if false > FALSE_AT_MOST:
+            faults.append(f"reports: {kind} {false} % false, promised {FALSE_AT_MOST} % at most")
+    if found["phases"]["stratified"]["false_percent"] > FALSE_AT_MOST:
+        faults.append(f"phases: {found['phases']['stratified']['false_percent']} % false")
     if found["unlike"]["better_percent"] < POWER_AT_LEAST:
         faults.append(
             f"unlike: {found['unlike']['better_percent']} % found, promised {POWER_AT_LEAST} % at least"
@@ -142,7 +154,8 @@ def broken(found: dict[str, Any]) -> list[str]:
 
 
 def table(found: dict[str, Any]) -> str:
-    unlike = found["unlike"]
+    unlike, reports, phases = found["unlike"], found["reports"], found["phases"]
+    by_phase, heap = phases["stratified"], phases["pooled"]
     rows = (
         ("both arms 10 %: told apart by our verdict", f"{found['alike']['false_percent']} %"),
         ("both arms 10 %: told apart by a daily z-test", f"{found['alike']['plain_z_false_percent']} %"),
@@ -152,6 +165,13 @@ def table(found: dict[str, Any]) -> str:
         ("1 % in 5 and 95 % of the traffic: told apart", f"{found['few_events']['false_percent']} %"),
         ("equal split: called wrong", f"{found['split']['false_percent']} %"),
         ("48 to 52 instead of equal: called wrong", f"{found['split']['found_percent_at_48_to_52']} %"),
+        ("reports, 3 goals alike: one told apart", f"{reports['goals_false_percent']} %"),
+        ("reports, 2 guardrails alike: one told broken", f"{reports['guardrails_false_percent']} %"),
+        ("reports, all alike: anything wrong", f"{reports['any_false_percent']} %"),
+        ("two phases, no difference: lift by phase", f"{by_phase['median_lift_percent']} %"),
+        ("two phases, no difference: lift in one heap", f"{heap['median_lift_percent']} %"),
+        ("two phases: told apart by phase", f"{by_phase['false_percent']} %"),
+        ("two phases: told apart in one heap", f"{heap['false_percent']} %"),
     )
     return "\n".join(f"{name:<48}{value:>10}" for name, value in rows)
 

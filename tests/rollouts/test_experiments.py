@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fairlead.errors import ExperimentNotFound, MalformedRequest, ModelNotFound
+from fairlead.errors import ExperimentNotFound, MalformedRequest, ModelNotFound, Overloaded
 from fairlead.experiments.question import Question
 from fairlead.registry.registry import Registry
 from fairlead.rollouts.commands import Rollouts
@@ -183,6 +185,42 @@ def test_a_split_by_hand_after_the_experiment_adds_nothing_to_it(shop: Shop) -> 
     assert shop.experiments.report("shop", name).report.units == before
 
 
+def test_a_split_by_hand_of_several_versions_is_said_to_be_no_experiment(shop: Shop) -> None:
+    shop.traffic.set_weights("shop", {"v1": 50, "v2": 25, "v3": 25}, ANN)
+    shop.visits(range(100), {})
+    with pytest.raises(ExperimentNotFound, match="split by hand") as caught:
+        shop.experiments.report("shop", None)
+    assert "--strategy ab" in caught.value.remedy
+
+
+def test_one_report_at_a_time_asks_the_log_and_who_waits_too_long_is_refused(shop: Shop) -> None:
+    shop.start()
+    asked, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        def rows(self, sql: str) -> list[dict[str, Any]]:
+            asked.set()
+            assert go_on.wait(30.0)
+            return shop.log.rows(sql)
+
+        def call(self, op: str, **args: Any) -> Any:
+            return shop.log.call(op, **args)
+
+    experiments = Experiments(shop.database, Slow(), shop.clock, patience=0.01)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(experiments.report, "shop", None)
+        try:
+            assert asked.wait(30.0)
+            with pytest.raises(Overloaded):
+                experiments.report("shop", None)
+            with pytest.raises(Overloaded):
+                experiments.audit("shop", None)
+        finally:
+            go_on.set()
+        assert first.result().report.units == 0
+    assert experiments.report("shop", None).report.units == 0, "and then it is free again"
+
+
 def test_the_audit_finds_every_record_as_the_plans_have_it(shop: Shop) -> None:
     shop.start()
     shop.visits(range(500), {})
@@ -198,8 +236,10 @@ def test_the_audit_finds_every_record_as_the_plans_have_it(shop: Shop) -> None:
     assert found.kinds == {"override": 1, "pin": 1, "split": 1_151, "unassigned": 1}
     assert found.sentence == (
         "All 1,151 records say what the plan gave their unit; "
-        "3 more were decided by pins, rules on requests, local rollbacks or not at all."
+        "3 more cannot be recomputed from the log "
+        "(local rollbacks 1, pins 1, refused before a plan was asked 1)."
     )
+    assert found.not_recomputed == {"override": 1, "pin": 1, "unassigned": 1}
 
 
 def _arm_of(plan: Plan, unit: str) -> str:

@@ -130,6 +130,9 @@ def _audit(shell: Shell, model: str, experiment: str) -> int:
     sign = "[red]✗[/]" if told.differing else "[green]✓[/]"
     shown: list[RenderableType] = [f"{sign} [bold]{escape(told.sentence)}[/]"]
     shown.append(facts({kind: f"{count:,}" for kind, count in told.kinds.items()}))
+    if told.not_recomputed:
+        shown.append("Only counted, for the log does not tell what decided:")
+        shown.append(facts({what: f"{count:,}" for what, count in told.not_recomputed.items()}))
     if told.different:
         rows = [
             [str(one.generation), escape(one.unit or ""), one.arm or "", one.expected_arm or "none",

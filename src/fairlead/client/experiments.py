@@ -163,10 +163,11 @@ class DifferentAssignment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AssignmentAudit(msgspec.Struct, frozen=True, kw_only=True):
-    """How many records there are, how many were recomputed, and those that differ."""
+    """How many records there are, how many were recomputed, what decided the others, and what differs."""
 
     records: int
     recomputed: int
+    not_recomputed: dict[str, int]
     kinds: dict[str, int]
     differing: int
     different: tuple[DifferentAssignment, ...]

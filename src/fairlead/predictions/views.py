@@ -28,7 +28,13 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from fairlead.predictions.columns import OUTCOMES, PREDICTIONS, combine, with_features
-from fairlead.predictions.effective import SPLIT_ONLY, effective_sql
+from fairlead.predictions.effective import (
+    SAME_REQUEST,
+    SAME_UNIT,
+    SPLIT_ONLY,
+    effective_sql,
+    labelled_sql,
+)
 from fairlead.predictions.features import NO_FEATURES, from_names, unify
 from fairlead.predictions.ingest import Snapshot
 from fairlead.predictions.manifest import DataFile
@@ -71,31 +77,13 @@ GROUP BY model, experiment, unit
 """
 
 _OUTCOME_COLUMNS = 'o.metric, o.value, o.text, o."at" AS outcome_at'
-_SAME_REQUEST = "p.model = o.model AND p.request_id = o.request_id AND p.row = o.row"
-_SAME_UNIT = "p.model = o.model AND p.unit = o.unit AND o.request_id IS NULL"
 _JOINED = f"""
-SELECT p.*, {_OUTCOME_COLUMNS} FROM predictions p JOIN outcomes o ON {_SAME_REQUEST}
+SELECT p.*, {_OUTCOME_COLUMNS} FROM predictions p JOIN outcomes o ON {SAME_REQUEST}
 UNION ALL
-SELECT p.*, {_OUTCOME_COLUMNS} FROM predictions p JOIN outcomes o ON {_SAME_UNIT}
+SELECT p.*, {_OUTCOME_COLUMNS} FROM predictions p JOIN outcomes o ON {SAME_UNIT}
 """
 
-_LABELLED = f"""
-WITH labels AS (SELECT * FROM outcomes WHERE metric = 'label'), joined AS (
-    SELECT p.*,
-        coalesce(r.value, CASE WHEN r.text IS NULL THEN u.value END) AS label,
-        coalesce(r.text, CASE WHEN r.value IS NULL THEN u.text END) AS label_text,
-        coalesce(r."at", u."at") AS label_at,
-        json_extract_string(p.prediction, '$') AS answered
-    FROM predictions p
-    LEFT JOIN labels r ON {_SAME_REQUEST.replace("o.", "r.")}
-    LEFT JOIN labels u ON {_SAME_UNIT.replace("o.", "u.")}
-)
-SELECT * EXCLUDE (answered), CASE
-    WHEN label_text IS NOT NULL THEN answered = label_text
-    WHEN answered IN ('true', 'false') THEN (answered = 'true')::INT = label
-    ELSE try_cast(answered AS DOUBLE) = label
-END AS correct FROM joined
-"""
+_LABELLED = labelled_sql("predictions", "outcomes")
 
 
 class View:

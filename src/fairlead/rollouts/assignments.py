@@ -1,8 +1,9 @@
 """The audit of an experiment's exposures: every record held against the assignment that its plan gives.
 
 The log says which arm each gateway gave a unit; the stored plan of that generation says which it had to be,
-by the function that the gateways use (`routing/router.py`). Headers and features are not asked for again: a
-rule that reads them is believed. Pure but for the plans that it is given.
+by the function that the gateways use (`routing/router.py`). Headers and features are not asked for again:
+where the log says that a rule about them decided, it is believed, if the plan has that rule and nothing that
+the log does tell goes before it. Pure but for the plans that it is given.
 """
 
 from __future__ import annotations
@@ -14,11 +15,18 @@ import msgspec
 
 from fairlead.routing.assign import mirror_slot_of
 from fairlead.routing.plan import Plan
-from fairlead.routing.router import Router
+from fairlead.routing.router import Assigned, Router
 
 __all__ = ["AssignmentAudit", "Different", "audit"]
 
 _MOST = 100
+_ON_REQUEST = "rule on the request"
+_DECIDED = {
+    "override": "local rollbacks",
+    "pin": "pins",
+    _ON_REQUEST: "rules on headers or features",
+    "unassigned": "refused before a plan was asked",
+}
 
 Kind = Literal["split", "rule", "holdout", "pin", "shadow", "override", "unassigned"]
 
@@ -38,12 +46,14 @@ class Different(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AssignmentAudit(msgspec.Struct, frozen=True, kw_only=True):
-    """What the audit found. Of the `records` by `kind`, `recomputed` were held against the plan; those that a
-    pin, a local rollback or a rule on headers or features decided are only counted. `differing` records say
-    something else; the first 100 kinds of them are listed."""
+    """What the audit found. Of the `records` by `kind`, `recomputed` were held against the plan. Others are
+    only counted, in `not_recomputed` by what decided: `pin`, `override` (a local rollback), `rule on the
+    request` (on headers or features, which the log does not tell for sure), `unassigned` (refused before a
+    plan was asked). `differing` records say something else than the plan; the first 100 kinds are listed."""
 
     records: int
     recomputed: int
+    not_recomputed: dict[str, int]
     kinds: dict[str, int]
     differing: int
     different: list[Different]
@@ -54,6 +64,7 @@ def audit(rows: Iterable[Mapping[str, Any]], plans: Mapping[int, Plan]) -> Assig
     """The audit of rows of `predictions/exposures.assignments` by the plans of their generations."""
     judges = {generation: _Judge(plan) for generation, plan in plans.items()}
     kinds: dict[str, int] = {}
+    beside: dict[str, int] = {}
     recomputed = differing = 0
     different: list[Different] = []
     for row in rows:
@@ -61,10 +72,12 @@ def audit(rows: Iterable[Mapping[str, Any]], plans: Mapping[int, Plan]) -> Assig
         kind = _kind(row)
         kinds[kind] = kinds.get(kind, 0) + count
         if kind in ("pin", "override", "unassigned"):
+            beside[kind] = beside.get(kind, 0) + count
             continue
         judge = judges.get(row["generation"])
         expected = None if judge is None else judge.expected(row, kind)
         if expected == _BELIEVED:
+            beside[_ON_REQUEST] = beside.get(_ON_REQUEST, 0) + count
             continue
         recomputed += count
         if expected == (row["arm"], row["role"], row["version"]):
@@ -88,10 +101,11 @@ def audit(rows: Iterable[Mapping[str, Any]], plans: Mapping[int, Plan]) -> Assig
     return AssignmentAudit(
         records=total,
         recomputed=recomputed,
+        not_recomputed=dict(sorted(beside.items())),
         kinds=dict(sorted(kinds.items())),
         differing=differing,
         different=different,
-        sentence=_sentence(total, recomputed, differing),
+        sentence=_sentence(total, recomputed, differing, beside),
     )
 
 
@@ -108,8 +122,11 @@ class _Judge:
         self._shadows = {arm.name: arm for arm in plan.arms if arm.role == "shadow"}
         # What a request's headers and features decided cannot be asked for again.
         self._believed = {
-            rule.arm for rule in plan.rules if rule.header is not None or rule.feature is not None
+            rule.arm: (rule.arm, "rule", rule.version or plan.stable())
+            for rule in plan.rules
+            if rule.units is None
         }
+        self._order = {rule.arm: place for place, rule in enumerate(plan.rules)}
 
     def expected(self, row: Mapping[str, Any], kind: Kind) -> _Expected | None:
         """Arm, role and version that the plan gives; None when it gives no such arm."""
@@ -122,9 +139,16 @@ class _Judge:
                 return None
             return arm.name, arm.role, arm.version
         found = self._router.assigned(unit, {}, dict)
-        if row["arm"] in self._believed and found.how != "holdout":
-            return _BELIEVED
+        believed = self._believed.get(row["arm"])
+        if believed is not None and not self._goes_before(found, row["arm"]):
+            return _BELIEVED if believed == (row["arm"], row["role"], row["version"]) else believed
         return found.arm.name, found.arm.role, found.arm.version
+
+    def _goes_before(self, found: Assigned, arm: str) -> bool:
+        """Whether what the unit alone decided stands before the rule of that arm."""
+        if found.how == "rule":
+            return self._order[found.arm.name] < self._order[arm]
+        return found.how == "holdout"
 
 
 def _kind(row: Mapping[str, Any]) -> Kind:
@@ -138,15 +162,11 @@ def _kind(row: Mapping[str, Any]) -> Kind:
     return role if role in ("rule", "holdout", "pin") else "split"
 
 
-def _sentence(total: int, recomputed: int, differing: int) -> str:
+def _sentence(total: int, recomputed: int, differing: int, beside: Mapping[str, int]) -> str:
     if not total:
         return "There is no record of this experiment yet."
     if differing:
         return f"{differing:,} of {recomputed:,} records do not say what the plan gave their unit."
-    left = total - recomputed
-    beside = (
-        f"; {left:,} more were decided by pins, rules on requests, local rollbacks or not at all"
-        if left
-        else ""
-    )
-    return f"All {recomputed:,} records say what the plan gave their unit{beside}."
+    told = ", ".join(f"{_DECIDED[what]} {count:,}" for what, count in sorted(beside.items()))
+    left = f"; {sum(beside.values()):,} more cannot be recomputed from the log ({told})" if beside else ""
+    return f"All {recomputed:,} records say what the plan gave their unit{left}."

@@ -24,8 +24,9 @@ from fairlead.registry.lookup import require_model
 from fairlead.rollouts import freezes, layers, ledger, replays, states
 from fairlead.rollouts.judge import Judgement, judge
 from fairlead.rollouts.ledger import Entry
-from fairlead.rollouts.logged import Ask, known_outcomes
+from fairlead.rollouts.logged import known_outcomes
 from fairlead.rollouts.observing import Observer
+from fairlead.rollouts.outcome_sums import Ask
 from fairlead.rollouts.spec import RolloutSpec
 from fairlead.rollouts.states import JUDGED, Command, Rollout
 from fairlead.rollouts.traffic import Order

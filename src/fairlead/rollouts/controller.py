@@ -28,8 +28,8 @@ from fairlead.rollouts.beside import due_holdouts, end_holdout
 from fairlead.rollouts.judge import judge
 from fairlead.rollouts.layers import layer_of
 from fairlead.rollouts.ledger import Entry
-from fairlead.rollouts.logged import Ask
 from fairlead.rollouts.observing import Observer, evidence_of
+from fairlead.rollouts.outcome_sums import Ask
 from fairlead.rollouts.policy import apply, decide
 from fairlead.rollouts.states import Rollout
 from fairlead.rollouts.traffic import Order, Traffic

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
 import sqlalchemy as sa
 
-from fairlead.errors import ExperimentNotFound, MalformedRequest
+from fairlead.errors import ExperimentNotFound, MalformedRequest, Overloaded
 from fairlead.experiments.question import Question, Seen
 from fairlead.experiments.report import ExperimentReport, report
 from fairlead.registry.lookup import require_model
 from fairlead.rollouts import ledger
 from fairlead.rollouts.assignments import AssignmentAudit, audit
-from fairlead.rollouts.exposed import Came, evidence_of, exposed
+from fairlead.rollouts.exposed import Came, Exposed, evidence_of, exposed
 from fairlead.rollouts.ledger import Entry
-from fairlead.rollouts.logged import Ask, quoted
-from fairlead.rollouts.moves import CANARY, CONTROL, STABLE
+from fairlead.rollouts.moves import CANARY, CONTROL, STABLE, is_split
+from fairlead.rollouts.outcome_sums import Ask, quoted
 from fairlead.rollouts.spec import BUILT_IN, RolloutSpec
+from fairlead.rollouts.states import Rollout
 from fairlead.routing import plans
 from fairlead.routing.plan import Plan
 from fairlead.routing.plans import PlanRow
@@ -85,15 +88,26 @@ class Log(Protocol):
 
 
 class Experiments:
-    """Looks at experiments. Safe for threads. `log` is asked for the prediction log."""
+    """Looks at experiments. Safe for threads.
+
+    `log` is asked for the prediction log, by one report or audit at a time, so that others find it free; who
+    has waited `patience` seconds for that is refused (`Overloaded`).
+    """
 
     def __init__(
-        self, database: Database, log: Log, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        database: Database,
+        log: Log,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        patience: float = 20.0,
     ) -> None:
         self._database = database
         self._log = log
         self._ask: Ask = log.rows
         self._clock = clock
+        self._turn = threading.Lock()
+        self._patience = patience
 
     def of_model(self, model: str, limit: int = 20) -> list[Experiment]:
         """The model's experiments, newest first, without their phases; raises `ModelNotFound`."""
@@ -107,30 +121,14 @@ class Experiments:
         them. Without a name it is the latest.
 
         Raises `ExperimentNotFound`, `MalformedRequest` for metrics that cannot be asked, `StoreUnavailable`
-        without the log.
+        without the log, `Overloaded` while others are looked at.
         """
         entry, rows = self.find(model, experiment)
         rollout = entry.rollout
         questions = _questions(rollout.spec, also)
         by_generation = _by_generation(rows)
-        met = exposed(self._ask, model, rollout.id)
-        now = self._clock()
-
-        def share(came: Came) -> float:
-            return split_share(by_generation, came)
-
-        seen = Seen(
-            control=rollout.stable or CONTROL,
-            treated=rollout.candidate,
-            split=tuple(
-                (*units, share(came)) for came, units in met.units.items() if came[0] in by_generation
-            ),
-            days=met.days,
-            switched=met.switched,
-            evidence=tuple(
-                evidence_of(self._ask, model, rollout.id, question, share, now) for question in questions
-            ),
-        )
+        with self._alone():
+            seen, met, now = self._seen(rollout, questions, by_generation)
         phases = []
         for row in rows:
             counts = [units for came, units in met.units.items() if came[0] == row.plan.generation]
@@ -148,12 +146,50 @@ class Experiments:
             experiment=_experiment(entry, phases), at=now, report=report(seen, alpha=rollout.spec.alpha)
         )
 
+    def _seen(
+        self, rollout: Rollout, questions: Sequence[Question], by_generation: dict[int, Plan]
+    ) -> tuple[Seen, Exposed, datetime]:
+        """What the log tells of the experiment, with the units by stratum, and when it was asked."""
+        met = exposed(self._ask, rollout.model, rollout.id)
+        now = self._clock()
+
+        def share(came: Came) -> float:
+            return split_share(by_generation, came)
+
+        seen = Seen(
+            control=rollout.stable or CONTROL,
+            treated=rollout.candidate,
+            split=tuple(
+                (*units, share(came)) for came, units in met.units.items() if came[0] in by_generation
+            ),
+            days=met.days,
+            switched=met.switched,
+            evidence=tuple(
+                evidence_of(self._ask, rollout.model, rollout.id, question, share, now)
+                for question in questions
+            ),
+        )
+        return seen, met, now
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=self._patience):
+            raise Overloaded(
+                f"Other experiments have been looked at for {self._patience:g} s.",
+                remedy="Ask again in a minute.",
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
+
     def audit(self, model: str, experiment: str | None) -> Audited:
         """Every record of the experiment held against the assignment that its plan gives. Raises as
         `report`."""
         entry, rows = self.find(model, experiment)
         portions = self._portions("assignments", model, entry.rollout.id)
-        found = audit((row for portion in portions for row in portion), _by_generation(rows))
+        with self._alone():
+            found = audit((row for portion in portions for row in portion), _by_generation(rows))
         return Audited(experiment=_experiment(entry, []), at=self._clock(), audit=found)
 
     def exposures(self, model: str, experiment: str | None) -> Iterator[list[dict[str, Any]]]:
@@ -183,7 +219,14 @@ class Experiments:
                 phases = _phases(connection, entry)
                 if phases:
                     return entry, phases
+            plan = plans.active(connection, model)
         if experiment is None:
+            if plan is not None and plan.experiment is None and is_split(plan):
+                raise ExperimentNotFound(
+                    f"The traffic of {model!r} is split by hand, which is no experiment: it has no name, and "
+                    "no beginning to count from.",
+                    remedy=f"Compare two versions with `fairlead deploy {model} VERSION --strategy ab`.",
+                )
             raise ExperimentNotFound(
                 f"No rollout of {model!r} has split its traffic yet.",
                 remedy=f"Start one with `fairlead deploy {model} VERSION --strategy ab`.",

@@ -9,18 +9,18 @@ was drawn, for units that come back differ from units that are new.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from fairlead.experiments.aggregates import Mean, Paired, Proportion, Ratio
+from fairlead.experiments.aggregates import Paired
 from fairlead.experiments.cuped import adjusted, variance_removed
 from fairlead.experiments.question import Evidence, Question
 from fairlead.experiments.strata import Stratum
-from fairlead.predictions.effective import SPLIT_ONLY, effective_sql
-from fairlead.rollouts.logged import QUALITY, Ask, quoted
+from fairlead.predictions.effective import SPLIT_ONLY
 from fairlead.rollouts.moves import CANARY, CONTROL, STABLE
+from fairlead.rollouts.outcome_sums import QUALITY, Ask, Whom, arm_of, names_told, quoted, sums_of
 
 __all__ = ["Came", "Exposed", "evidence_of", "exposed"]
 
@@ -53,52 +53,6 @@ SELECT arm, generation, came, count(*) AS units, min(first) AS first, max(first)
   count(*) FILTER (arms > 1) AS switched
 FROM exposed GROUP BY arm, generation, came
 """
-_TOLD = """
-requests AS (
-  SELECT DISTINCT e.unit AS who, p.request_id, p.row FROM exposed e
-  JOIN predictions p ON p.model = {model} AND p.unit = e.unit
-  WHERE p.source = 'online' AND p.unit_kind <> 'request'
-), events AS (
-  SELECT r.who, o.* FROM requests r
-  JOIN outcome_events o ON o.model = {model} AND o.request_id = r.request_id AND o.row = r.row
-  WHERE o.metric IN ({metrics})
-  UNION ALL
-  SELECT o.unit AS who, o.* FROM outcome_events o
-  WHERE o.model = {model} AND o.request_id IS NULL AND o.metric IN ({metrics})
-), timed AS (
-  SELECT t.*, t."at" >= e.first AS since FROM events t JOIN exposed e ON e.unit = t.who
-  WHERE t."at" >= e.first - INTERVAL {lookback} DAY
-    AND ({window} = 0 OR t."at" < e.first OR t."at" <= e.first + INTERVAL {window} SECOND)
-), folded AS ({folded}), summed AS (
-  SELECT e.arm, e.generation, e.came, e.unit,
-    coalesce(sum(f.value) FILTER (f.since AND f.metric = {top}), 0) AS y,
-    coalesce(sum(f.value) FILTER (f.since AND f.metric = {bottom}), 0) AS d,
-    coalesce(sum(f.value) FILTER (NOT f.since AND f.metric = {top}), 0) AS x,
-    count(f.value) FILTER (NOT f.since AND f.metric = {top}) > 0 AS known
-  FROM exposed e LEFT JOIN folded f ON f.who = e.unit
-  WHERE e.first <= TIMESTAMPTZ '{mature}'
-  GROUP BY e.arm, e.generation, e.came, e.unit
-)
-"""
-_JUDGED = """
-summed AS (
-  SELECT e.arm, e.generation, e.came, e.unit, coalesce(sum(l.value), 0) AS y, count(l.value) AS d,
-    0 AS x, false AS known
-  FROM exposed e LEFT JOIN (
-    SELECT unit, {value} AS value FROM labelled
-    WHERE model = {model} AND experiment = {experiment} AND status = 'ok'
-      AND (label IS NOT NULL OR label_text IS NOT NULL) AND {split}
-  ) l ON l.unit = e.unit
-  GROUP BY e.arm, e.generation, e.came, e.unit
-)
-"""
-_SUMS = """
-SELECT arm, generation, came, count(*) AS n, sum(y) AS y, sum(y * y) AS yy, sum(d) AS d, sum(d * d) AS dd,
-  sum(y * d) AS yd, sum(x) AS x, sum(x * x) AS xx, sum(y * x) AS yx, bool_and(y IN (0, 1)) AS yes_or_no,
-  count(*) FILTER (known) AS known
-FROM summed GROUP BY arm, generation, came
-"""
-_FOLD_KEY = "who, since, model, request_id, row, unit, metric"
 
 
 class Exposed(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,31 +98,19 @@ def evidence_of(
     window, and what it did in the four weeks before foretells them.
     """
     top, slash, bottom = question.name, False, question.name
-    if "/" in question.name and question.name not in _names(ask, model):
+    if "/" in question.name and question.name not in names_told(ask, model):
         top, _, bottom = question.name.partition("/")
         slash = True
-    sql = f"WITH {_exposed(model, experiment)}, "
-    if question.name in QUALITY:
-        sql += _JUDGED.format(
-            model=quoted(model),
-            experiment=quoted(experiment),
-            value=QUALITY[question.name],
-            split=SPLIT_ONLY,
-        )
-    else:
-        sql += _TOLD.format(
-            model=quoted(model),
-            metrics=f"{quoted(top)}, {quoted(bottom)}",
-            top=quoted(top),
-            bottom=quoted(bottom),
-            window=f"{question.window:.3f}",
-            lookback=LOOKBACK_DAYS,
-            mature=(now - timedelta(seconds=question.window)).isoformat(),
-            folded=effective_sql("timed", _FOLD_KEY),
-        )
-    rows = ask(sql + _SUMS)
+    whom = Whom(
+        model=model,
+        exposed=_exposed(model, experiment),
+        by=("arm", "generation", "came"),
+        asked=SPLIT_ONLY,
+        records=f"model = {quoted(model)} AND experiment = {quoted(experiment)} AND {SPLIT_ONLY}",
+    )
+    rows = sums_of(ask, whom, top, bottom, question.window, now, lookback=LOOKBACK_DAYS)
     silent = not any(row["y"] or row["d"] or row["known"] for row in rows)
-    if silent and question.name not in QUALITY and not {top, bottom} <= _names(ask, model):
+    if silent and question.name not in QUALITY and not {top, bottom} <= names_told(ask, model):
         missing = " or ".join(repr(name) for name in sorted({top, bottom}))
         return Evidence(question=question, problem=f"no outcome {missing} of {model!r} has come yet")
     return _evidence(question, rows, shares, ratio=slash or question.name in QUALITY)
@@ -186,7 +128,9 @@ def _evidence(
     for came, arms in sorted(by_stratum.items()):
         if not 0.0 < shares(came) < 1.0:
             continue  # only one arm grew: these units have nobody to be compared with
-        control, treated = (_arm(arms.get(arm), ratio, yes_or_no) for arm in (CONTROL, CANARY))
+        control, treated = (
+            arm_of(arms.get(arm), ratio=ratio, yes_or_no=yes_or_no) for arm in (CONTROL, CANARY)
+        )
         pair = _paired(arms.get(CONTROL)), _paired(arms.get(CANARY))
         pairs.append(pair)
         strata.append(
@@ -215,25 +159,10 @@ def _removed(pairs: Iterable[tuple[Paired, Paired]]) -> float:
     return removed / units if units else 0.0
 
 
-def _arm(row: Mapping[str, Any] | None, ratio: bool, yes_or_no: bool) -> Proportion | Mean | Ratio:
-    if ratio:
-        return Ratio() if row is None else Ratio(
-            int(row["n"]), *(float(row[name]) for name in ("y", "d", "yy", "dd", "yd"))
-        )  # fmt: skip
-    if yes_or_no:
-        return Proportion() if row is None else Proportion(int(row["n"]), int(row["y"]))
-    return Mean() if row is None else Mean(int(row["n"]), float(row["y"]), float(row["yy"]))
-
-
 def _paired(row: Mapping[str, Any] | None) -> Paired:
     if row is None:
         return Paired()
     return Paired(int(row["n"]), *(float(row[name]) for name in ("y", "x", "yy", "xx", "yx")))
-
-
-def _names(ask: Ask, model: str) -> set[str]:
-    rows = ask(f"SELECT DISTINCT metric FROM outcome_events WHERE model = {quoted(model)}")
-    return {str(row["metric"]) for row in rows}
 
 
 def _exposed(model: str, experiment: str) -> str:

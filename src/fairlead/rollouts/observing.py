@@ -15,7 +15,7 @@ from fairlead.errors import FairleadError
 from fairlead.rollouts.fleet import fleet
 from fairlead.rollouts.judge import Judgement
 from fairlead.rollouts.ledger import Entry
-from fairlead.rollouts.logged import Ask, outcome_of, units_of
+from fairlead.rollouts.logged import outcome_of, units_of
 from fairlead.rollouts.moves import CANARY, CONTROL, SHADOW, STABLE
 from fairlead.rollouts.observation import (
     COUNTERS,
@@ -26,6 +26,7 @@ from fairlead.rollouts.observation import (
     Outputs,
     reading,
 )
+from fairlead.rollouts.outcome_sums import Ask
 from fairlead.rollouts.outputs import Classes, classes_of, outputs_of
 from fairlead.rollouts.spec import BUILT_IN, OUTPUT_SHIFT
 from fairlead.rollouts.states import Rollout

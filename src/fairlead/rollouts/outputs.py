@@ -15,9 +15,10 @@ from typing import Any
 
 import msgspec
 
-from fairlead.rollouts.logged import Ask, quoted, seen_of
+from fairlead.rollouts.logged import seen_of
 from fairlead.rollouts.moves import CANARY, CONTROL
 from fairlead.rollouts.observation import Outputs
+from fairlead.rollouts.outcome_sums import Ask, quoted
 from fairlead.rollouts.states import Rollout
 
 __all__ = ["Classes", "classes_of", "outputs_of"]
