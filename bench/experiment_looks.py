@@ -224,7 +224,7 @@ def measure(folder: Path, records: int, outcomes: int, rounds: int) -> dict[str,
         "judge": {
             "units": middle(lambda: units_of(log.rows, rollout), rounds),
             **{
-                name: middle(lambda m=metric: outcome_of(log.rows, rollout, m, now), rounds)  # type: ignore[misc]
+                name: middle(lambda m=metric: outcome_of(log.rows, rollout, m, now), rounds)
                 for name, metric in metrics.items()
             },
         },
@@ -232,7 +232,7 @@ def measure(folder: Path, records: int, outcomes: int, rounds: int) -> dict[str,
             "units": middle(lambda: exposed(log.rows, "shop", "e1"), rounds),
             **{
                 name: middle(
-                    lambda n=name: evidence_of(  # type: ignore[misc]
+                    lambda n=name: evidence_of(
                         log.rows, "shop", "e1", Question(name=n, window=_DAY), lambda came: 0.5, now
                     ),
                     rounds,
