@@ -163,6 +163,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rollback_hours: Annotated[
         _Positive, Meta(description="How long the previous production version stays loaded.")
     ] = 24.0
+    return_days: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="So long after it was in production, a version that was not rolled back gets "
+            "everything at once when it is deployed again, watched; 0 is never.",
+        ),
+    ] = 7.0
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least level of the server's own log.")

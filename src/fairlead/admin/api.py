@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
@@ -99,7 +100,11 @@ def create_app(
     routes.include_router(traffic_routes(traffic))
     routes.include_router(targeting_routes(traffic))
     routes.include_router(layer_routes(traffic))
-    routes.include_router(rollout_routes(Rollouts(database, folder.counters, ask=ingest.rows)))
+    rollouts = Rollouts(
+        database, folder.counters, ask=ingest.rows, registry=registry,
+        recent=timedelta(days=settings.return_days),
+    )  # fmt: skip
+    routes.include_router(rollout_routes(rollouts))
     routes.include_router(experiment_routes(Experiments(database, ingest)))
     routes.include_router(freeze_routes(database))
     routes.include_router(gate_routes(gates))

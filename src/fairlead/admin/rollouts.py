@@ -57,9 +57,12 @@ def rollout_routes(rollouts: Rollouts) -> APIRouter:
         model: str, body: Annotated[RolloutStart, WIRE, Body()], who: Who, expected: Expected, key: Key
     ) -> Annotated[RolloutView, WIRE]:
         """Begins to roll a version out. It goes on by itself: it is widened, held or rolled back by what is
-        seen of it. The answer comes when its first step has its traffic, or it has ended."""
+        seen of it. A version that was in production lately and was not rolled back skips the steps, unless
+        the body says how it begins; `note` says so. The answer comes when its first step has its traffic, or
+        it has ended."""
         asked = order(who, body.why, expected, key, body.override)
-        entry = rollouts.start(model, body.version, _spec(body), asked, supersede=body.supersede)
+        again = preset("blue-green", bake=body.bake) if _is_usual(body) else None
+        entry = rollouts.start(model, body.version, _spec(body), asked, supersede=body.supersede, again=again)
         rollouts.until_settled(entry.rollout.id, _SETTLE_SECONDS)
         return _standing(rollouts.get(model, entry.rollout.id))
 
@@ -79,7 +82,9 @@ def rollout_routes(rollouts: Rollouts) -> APIRouter:
     @routes.post(
         "/{rollout}/{command}",
         summary="Command a rollout",
-        responses=refusals(ModelNotFound, RolloutNotFound, WrongRolloutState, Frozen, GenerationConflict),
+        responses=refusals(
+            ModelNotFound, RolloutNotFound, WrongRolloutState, GateClosed, Frozen, GenerationConflict
+        ),
     )
     def command_rollout(
         model: str,
@@ -103,19 +108,23 @@ def rollout_routes(rollouts: Rollouts) -> APIRouter:
 
 def _spec(body: RolloutStart) -> RolloutSpec:
     if body.plan is None:
-        usual = body.strategy == "canary" and body.weight is None and body.steps is None
         return preset(
             body.strategy,
             weight=body.weight,
             steps=body.steps,
             bake=body.bake,
-            shadow=usual and body.shadow,
+            shadow=_is_usual(body) and body.shadow,
         )
     if (body.weight, body.steps, body.bake) != (None, None, None):
         raise InvalidRollout(
             "A plan and flags are given.", remedy="Put weight, steps and bake into the plan."
         )
     return read_spec(body.plan)
+
+
+def _is_usual(body: RolloutStart) -> bool:
+    """Whether nothing says how the rollout begins."""
+    return body.strategy == "canary" and (body.plan, body.weight, body.steps) == (None, None, None)
 
 
 def _named(rollout: str) -> str | None:
@@ -150,6 +159,7 @@ def _view(
         updated_at=entry.updated_at,
         who=entry.who,
         why=entry.why,
+        note=rollout.note,
         spec=msgspec.to_builtins(rollout.spec),
         weights=dict(weights),
         judgement=None if judgement is None else msgspec.to_builtins(judgement),

@@ -191,8 +191,9 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
 
 class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
     """How a rollout stands. `step` counts from 0 in `steps`; `weights` are percent per version now;
-    `judgement` is what is to be said of the candidate at this moment, `held` which freeze window keeps it at
-    its step. Lists have none of these, and no journal."""
+    `judgement` is what is to be said of the candidate at this moment, `held` which freeze window or gate
+    keeps it at its step. Lists have none of these, and no journal. `note` says how it differs from what was
+    asked for."""
 
     id: str
     model: str
@@ -209,6 +210,7 @@ class RolloutView(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: datetime
     who: str
     why: str
+    note: str | None
     spec: dict[str, Any]
     weights: dict[str, float]
     judgement: dict[str, Any] | None

@@ -56,6 +56,9 @@ def rollouts(shell: Shell, /, model: str, rollout: str | None) -> int:
 def pause(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
     """Keep a rollout from going on.
 
+    \b
+      fairlead pause shop --why "the sale begins"
+
     Its traffic stays as it is. A candidate that fails is rolled back all the same.
     """
     return _command(shell, model, "pause", why, expected)
@@ -67,7 +70,13 @@ def pause(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
 @_expected
 @click.pass_obj
 def resume(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
-    """Let a paused rollout go on."""
+    """Let a paused rollout go on.
+
+    \b
+      fairlead resume shop
+
+    What it was paused for does not pause it again in this step.
+    """
     return _command(shell, model, "resume", why, expected)
 
 
@@ -77,20 +86,33 @@ def resume(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
 @_expected
 @click.pass_obj
 def approve(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
-    """Agree that a rollout may leave its step."""
+    """Agree that a rollout may leave its step.
+
+    \b
+      fairlead approve shop --why "looks good to marketing"
+
+    It still waits for the step's verdict.
+    """
     return _command(shell, model, "approve", why, expected)
 
 
 @click.command(cls=Command, talks_to=("admin",))
 @click.argument("model")
 @click.option(
-    "--override", default="", metavar="REASON", help="Go past a freeze window; noted in the audit log."
+    "--override",
+    default="",
+    metavar="REASON",
+    help="Go past a gate that failed or a freeze window; noted in the audit log.",
 )
 @_why
 @_expected
 @click.pass_obj
 def widen(shell: Shell, /, model: str, override: str, why: str, expected: int | None) -> int:
-    """Take a rollout to its next step now, whatever was seen."""
+    """Take a rollout to its next step now, whatever was seen.
+
+    \b
+      fairlead widen shop
+    """
     return _command(shell, model, "widen", why, expected, override)
 
 
@@ -100,7 +122,11 @@ def widen(shell: Shell, /, model: str, override: str, why: str, expected: int | 
 @_expected
 @click.pass_obj
 def abort(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
-    """End a rollout: everything goes back to the version in production."""
+    """End a rollout: everything goes back to the version in production.
+
+    \b
+      fairlead abort shop --why "v2 charges twice"
+    """
     return _command(shell, model, "abort", why, expected)
 
 
@@ -146,6 +172,8 @@ def _lines(one: Rollout) -> Iterator[RenderableType]:
     yield f"{sign} [bold]{one.model}[/] [bold]{one.candidate}[/]{beside}: {_standing(one)} [dim]{one.id}[/]"
     if one.weights:
         yield "  " + ", ".join(f"{version} {percent(share)}" for version, share in one.weights.items())
+    if one.note:
+        yield f"  {escape(one.note)}"
     if one.held:
         yield f"[yellow]![/] {escape(one.held)}"
     for verdict in _verdicts(one.judgement):

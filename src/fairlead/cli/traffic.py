@@ -84,7 +84,8 @@ def deploy(
     requests and answers nobody. Then errors, latencies, rejections and outputs of the canary are compared
     with those of a control arm of the same size: it is widened when it does no worse, rolled back when it
     does worse, and held while that cannot be told. Where --weight or --steps say how it begins, no copies
-    come before.
+    come before. A version that was in production within the last days (`return_days`) and was not rolled back
+    skips all that: it gets everything, and is watched.
 
     With `--strategy direct` or `blue-green`, and no `--bake`, it gets everything and nobody watches.
     """
@@ -153,6 +154,9 @@ def traffic(
 @click.pass_obj
 def promote(shell: Shell, /, model: str, override: str, why: str, expected: int | None) -> int:
     """Give the canary all traffic.
+
+    \b
+      fairlead promote shop
 
     A rollout under way goes on from there: the candidate is watched until its bake is over.
     """

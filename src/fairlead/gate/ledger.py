@@ -19,7 +19,8 @@ from fairlead.registry import audit, settings
 from fairlead.stores.tables import gate_runs
 
 __all__ = [
-    "GateRun", "State", "add", "begin", "end", "find", "get", "latest", "of_model", "renew", "require",
+    "GateRun", "State", "add", "begin", "end", "find", "get", "latest", "of_model", "refusal", "renew",
+    "require",
 ]  # fmt: skip
 
 State = Literal["waiting", "running", "passed", "failed", "error", "interrupted", "overridden"]
@@ -158,6 +159,15 @@ def of_model(
     return [_run(row, now) for row in rows]
 
 
+def refusal(connection: sa.Connection, model: str, version: str, now: datetime) -> GateClosed | None:
+    """Why the version may not get more traffic, by the rule of `require`; None where it may."""
+    run = latest(connection, model, version, now)
+    required = settings.effective(settings.stated(connection, model), None).gate_required
+    if (run is None and not required) or (run is not None and run.state != "failed"):
+        return None
+    return _closed(model, version, run)
+
+
 def require(
     connection: sa.Connection, model: str, version: str, *, override: str, who: str, now: datetime
 ) -> None:
@@ -167,12 +177,12 @@ def require(
     `override`, a reason, lets it pass all the same. That is written into the audit log, and holds until the
     next run.
     """
-    run = latest(connection, model, version, now)
-    required = settings.effective(settings.stated(connection, model), None).gate_required
-    if (run is None and not required) or (run is not None and run.state != "failed"):
+    refused = refusal(connection, model, version, now)
+    if refused is None:
         return
     if not override:
-        raise _closed(model, version, run)
+        raise refused
+    run = latest(connection, model, version, now)
     details = {"gate": None if run is None else run.id, "reason": override}
     audit.append(
         connection,

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -21,7 +21,9 @@ from fairlead.errors import InvalidRollout, MalformedRequest, RolloutNotFound, S
 from fairlead.gate import ledger as gates
 from fairlead.registry import aliases
 from fairlead.registry.lookup import require_model
+from fairlead.registry.registry import Registry
 from fairlead.rollouts import freezes, layers, ledger, replays, states
+from fairlead.rollouts.holds import held
 from fairlead.rollouts.judge import Judgement, judge
 from fairlead.rollouts.ledger import Entry
 from fairlead.rollouts.logged import known_outcomes
@@ -31,6 +33,7 @@ from fairlead.rollouts.spec import RolloutSpec
 from fairlead.rollouts.states import JUDGED, Command, Rollout
 from fairlead.rollouts.traffic import Order
 from fairlead.routing import plans
+from fairlead.routing.fallbacks import fallbacks
 from fairlead.stores.database import Database
 
 __all__ = ["Rollouts", "Standing"]
@@ -42,8 +45,8 @@ _FORWARD = ("promote", "widen")
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A rollout with its journal, percent per version as its model's traffic is now, and what is to be said
-    of the candidate at this moment; None while nobody asks it. `held` says which freeze window keeps it where
-    it is."""
+    of the candidate at this moment; None while nobody asks it. `held` says which freeze window or gate keeps
+    it where it is."""
 
     entry: Entry
     judgement: Judgement | None
@@ -54,7 +57,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 class Rollouts:
     """Rollouts by command. Safe for threads. `counters` is the folder of the gateways' counters,
-    `ask` asks the prediction log."""
+    `ask` asks the prediction log; with a `registry` a rollout without a way back is refused. Versions that
+    were in production within `recent` may come back without steps."""
 
     def __init__(
         self,
@@ -63,31 +67,44 @@ class Rollouts:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         *,
         ask: Ask | None = None,
+        registry: Registry | None = None,
+        recent: timedelta = timedelta(),
     ) -> None:
         self.database = database
+        self._registry = registry
+        self._recent = recent
         self._ask = ask
         self._observer = Observer(counters, ask)
         self._clock = clock
 
     def start(
-        self, model: str, version: str, spec: RolloutSpec, order: Order, *, supersede: bool = False
+        self,
+        model: str,
+        version: str,
+        spec: RolloutSpec,
+        order: Order,
+        *,
+        supersede: bool = False,
+        again: RolloutSpec | None = None,
     ) -> Entry:
-        """A new rollout of that version, by its name or an alias.
+        """A new rollout of that version, by its name or an alias. `again` takes the spec's place for one that
+        was in production lately and was not rolled back; the rollout's note says so.
 
         Raises `ModelNotFound`, `VersionNotFound`; `InvalidRollout` when the version cannot be compared with
-        anything, is in production already, or its layer has no room; `RolloutInProgress` while another is
-        under way, unless `supersede`, which ends that one where it stands; `GateClosed` for a version that
-        did not pass its gate and `Frozen` within a freeze window, unless the order overrides that. Said again
-        under the order's key it answers the rollout that it began; `MalformedRequest` when that was of
-        another version.
+        anything, is in production already, its layer has no room, or the version in production could not be
+        gone back to; `RolloutInProgress` while another is under way, unless `supersede`, which ends that one
+        where it stands; `GateClosed` for a version that did not pass its gate and `Frozen` within a freeze
+        window, unless the order overrides that. Said again under the order's key it answers the rollout that
+        it began; `MalformedRequest` when that was of another version.
         """
         if self._ask is not None and spec.metrics:
             with contextlib.suppress(StoreUnavailable):
                 spec.verify(known_outcomes(self._ask, model))
+        identifier = _identifier(model, order.key)
+        self._require_way_back(model, identifier)
         with self.database.write() as connection:
             require_model(connection, model)
             candidate = aliases.resolve(connection, model, version)
-            identifier = _identifier(model, order.key)
             begun = ledger.find(connection, identifier)
             if begun is not None:
                 return _repeated(begun, candidate, order)
@@ -116,6 +133,9 @@ class Rollouts:
                 ledger.move(
                     connection, other, after, who=order.who, reason=f"Superseded by {candidate}.", now=now
                 )
+            note = None if again is None else self._returns(connection, model, candidate, now)
+            if again is not None and note is not None:
+                spec = again
             rollout = Rollout(
                 id=identifier,
                 model=model,
@@ -125,6 +145,7 @@ class Rollouts:
                 started_at=now,
                 entered_at=now,
                 unfrozen=unfrozen,
+                note=note,
             )
             entry = ledger.begin(connection, rollout, now=now, who=order.who, why=order.why)
             if spec.layer is not None:
@@ -137,10 +158,11 @@ class Rollouts:
         """The rollout after that command: the one named, or else the one under way. Said again under the
         order's key it changes nothing more, and answers how that rollout stands.
 
-        Raises `RolloutNotFound`; `WrongRolloutState` where its state does not allow the command; `Frozen` for
-        what gives the candidate more within a freeze window, unless the order overrides that: then no window
-        holds this rollout any more; `GenerationConflict` when the model's traffic is not of the order's
-        generation; `MalformedRequest` when the key belongs to another command.
+        Raises `RolloutNotFound`; `WrongRolloutState` where its state does not allow the command; for what
+        gives the candidate more, `GateClosed` when its gate failed and `Frozen` within a freeze window,
+        unless the order overrides that: then no window holds this rollout any more; `GenerationConflict` when
+        the model's traffic is not of the order's generation; `MalformedRequest` when the key belongs to
+        another command.
         """
         text = f"{name} {model} {rollout or 'present'}"
         with self.database.write() as connection:
@@ -154,8 +176,11 @@ class Rollouts:
             entry = _found(connection, model, rollout)
             now = self._clock()
             after = states.command(entry.rollout, name, now)
-            if name in _FORWARD and after != entry.rollout and not entry.rollout.unfrozen:
-                unfrozen = freezes.require(
+            if name in _FORWARD and after != entry.rollout:
+                gates.require(
+                    connection, model, after.candidate, override=order.override, who=order.who, now=now
+                )
+                unfrozen = after.unfrozen or freezes.require(
                     connection, model, name, override=order.override, who=order.who, now=now
                 )
                 after = msgspec.structs.replace(after, unfrozen=unfrozen)
@@ -198,14 +223,36 @@ class Rollouts:
             if state.phase in JUDGED and state.generation is not None:
                 observation = self._observer.observe(connection, entry, self._clock())
                 judgement = judge(state.spec, state.present_step, observation)
-            bound = not state.over and not state.unfrozen
             return Standing(
                 entry=entry,
                 judgement=judgement,
-                held=freezes.in_force(connection, model, self._clock()) if bound else None,
+                held=None if state.over else held(connection, state, self._clock()),
                 journal=ledger.events(connection, entry.rollout.id),
                 weights=plan.weights() if plan else {},
             )
+
+    def _require_way_back(self, model: str, identifier: str) -> None:
+        """Raises `InvalidRollout` where the version in production could not be loaded again."""
+        with self.database.read() as connection:
+            present = plans.active(connection, model)
+            if self._registry is None or present is None or ledger.find(connection, identifier) is not None:
+                return
+        stable = present.stable()
+        for file in self._registry.spec(model, stable).manifest.files:
+            if self._registry.blobs.size(file.sha256) != file.size:
+                raise InvalidRollout(
+                    f"There would be no way back: {stable!r} of {model!r} is in production, and its file "
+                    f"{file.path!r} is missing from the artifact store or has another size.",
+                    remedy="Restore the store's files; until then `--strategy direct` moves the traffic.",
+                    version=stable,
+                )
+
+    def _returns(self, connection: sa.Connection, model: str, candidate: str, now: datetime) -> str | None:
+        """What is to be said of a version that was in production lately and was not rolled back."""
+        ended = dict(fallbacks(connection, model)).get(candidate)
+        if ended is None or ended < now - self._recent:
+            return None
+        return f"{candidate!r} was in production until {ended:%Y-%m-%d %H:%M} UTC, so the steps are skipped."
 
 
 def _identifier(model: str, key: str | None) -> str:

@@ -23,8 +23,9 @@ import msgspec
 import sqlalchemy as sa
 
 from fairlead.errors import FairleadError, GenerationConflict, StoreUnavailable
-from fairlead.rollouts import freezes, ledger, moves, states
+from fairlead.rollouts import ledger, moves, states
 from fairlead.rollouts.beside import due_holdouts, end_holdout
+from fairlead.rollouts.holds import held
 from fairlead.rollouts.judge import judge
 from fairlead.rollouts.layers import layer_of
 from fairlead.rollouts.ledger import Entry
@@ -161,10 +162,10 @@ class Controller:
     def _step(self, entry: Entry, now: datetime) -> bool:
         """One transition, if there is one to make; whether there may be another at once."""
         rollout = entry.rollout
-        if rollout.state in ("pending", "preflight") and self._frozen(rollout, now) is not None:
+        if rollout.state in ("pending", "preflight") and self._held(rollout, now) is not None:
             return False
         if rollout.state == "pending":
-            self._write(entry, states.begin(rollout, now), "It begins.")
+            self._write(entry, states.begin(rollout, now), rollout.note or "It begins.")
         elif rollout.state == "preflight":
             self._preflight(entry, now)
         elif rollout.state == "aborting" or (
@@ -198,12 +199,10 @@ class Controller:
         else:
             self._write(entry, states.abort(rollout, now), problem)
 
-    def _frozen(self, rollout: Rollout, now: datetime) -> str | None:
+    def _held(self, rollout: Rollout, now: datetime) -> str | None:
         """Why a rollout may not begin at the moment."""
-        if rollout.unfrozen:
-            return None
         with self._database.read() as connection:
-            return freezes.in_force(connection, rollout.model, now)
+            return held(connection, rollout, now)
 
     def _make_it_so(self, entry: Entry) -> bool:
         """Moves the traffic to what the state asks for; whether that came about."""
@@ -245,9 +244,9 @@ class Controller:
         rollout = entry.rollout
         with self._database.read() as connection:
             observation = self._observer.observe(connection, entry, now)
-            frozen = freezes.in_force(connection, rollout.model, now)
+            reason = held(connection, rollout, now)
         judgement = judge(rollout.spec, rollout.present_step, observation)
-        decision = decide(rollout, judgement, observation, now, frozen)
+        decision = decide(rollout, judgement, observation, now, reason)
         after = apply(rollout, decision, now)
         if (after.state, after.step) != (rollout.state, rollout.step):
             self._write(entry, after, decision.reason, evidence_of(observation, judgement))

@@ -90,8 +90,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen at `at` of the time since `since`, when all gateways first served `generation`.
 
     `canary` is the candidate's arm, of whatever role. `control` is the stable version's arm that it is
-    compared with: the control, for a shadow the stable arm. In the bake there is none; there it is the stable
-    version's last sample, if there is one, and only tells what limits it kept itself.
+    compared with: the control, for a shadow the stable arm. In the bake there is none, and the limits alone
+    speak: control's last sample is of another time, and what has changed since would be put down to the
+    candidate.
 
     `units` counts the different units seen per arm, `expected` is the share that each arm should have of
     them. `outcomes` are by metric. `outputs` are None where no log is asked, or where outputs cannot be

@@ -84,7 +84,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     judgement: Judgement
     observation: Observation
     now: datetime
-    frozen: str | None = None
+    held: str | None = None
 
     @property
     def late(self) -> bool:
@@ -115,13 +115,11 @@ def decide(
     judgement: Judgement,
     observation: Observation,
     now: datetime,
-    frozen: str | None = None,
+    held: str | None = None,
 ) -> Decision:
-    """What is to be done now: what the first rule says that has something to say. `frozen` is why no version
-    may get more traffic at the moment."""
-    situation = Situation(
-        rollout=rollout, judgement=judgement, observation=observation, now=now, frozen=frozen
-    )
+    """What is to be done now: what the first rule says that has something to say. `held` is why the candidate
+    may not get more traffic at the moment."""
+    situation = Situation(rollout=rollout, judgement=judgement, observation=observation, now=now, held=held)
     for rule in RULES:
         decision = rule(situation)
         if decision is not None:
@@ -262,8 +260,8 @@ def _forward(s: Situation, reason: str) -> Decision:
         return Succeed(reason=reason, evidence=s.judgement)
     if step.approval and not s.waved("approval"):
         return s.pause("approval", f"{reason} A person has to approve before it goes on.")
-    if s.frozen is not None and not rollout.unfrozen and not _ends(rollout):
-        return s.hold(s.frozen)
+    if s.held is not None and not _ends(rollout):
+        return s.hold(s.held)
     if rollout.next_step is not None:
         return Advance(to=rollout.step + 1, reason=reason, evidence=s.judgement)
     if _ends(rollout):

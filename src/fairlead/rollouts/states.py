@@ -90,9 +90,9 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
     `step` is the index in the spec's steps. `entered_at` is when the present state or step began; what a
     pause took does not count. `generation` is the plan that the present state and step have made, None until
-    they have. `unfrozen`: a person has said that freeze windows do not hold it. `overrides` are the reasons
-    to pause that a person has waved through in this step. `errors`, `no_data` and `inconclusive` count looks
-    in a row that ended so.
+    they have. `unfrozen`: a person has said that freeze windows do not hold it. `note` says how it differs
+    from what was asked for. `overrides` are the reasons to pause that a person has waved through in this
+    step. `errors`, `no_data` and `inconclusive` count looks in a row that ended so.
     """
 
     id: str
@@ -113,6 +113,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     inconclusive: int = 0
     generation: int | None = None
     unfrozen: bool = False
+    note: str | None = None
 
     @property
     def phase(self) -> State:

@@ -213,10 +213,7 @@ class Traffic:
 
     def recover(self) -> list[tuple[str, int]]:
         """Ends the proposals that a process left behind when it was killed; answers model and generation.
-
-        Nobody waits for them any more, and while they waited they had no effect. What a rollout under way has
-        proposed stays.
-        """
+        Nobody waits for them any more, and they had no effect; a rollout's stay while it is under way."""
         with self.database.write() as connection:
             waiting = end_leftovers(connection)
         for model, generation in waiting:
@@ -282,8 +279,11 @@ class Traffic:
         if not own and command.verb != "rollback" and not command.supersede:
             ledger.refuse_beside(connection, model)
         after = command.move(connection, present)
-        _refuse_archived(connection, after)
         by_hand = command.within is None and command.verb != "rollback"
+        if (
+            command.within is None or command.verb != "rollback"
+        ):  # a rollout goes back even to an archived one
+            _refuse_archived(connection, after)
         gaining = moves.gaining(present, after) if by_hand else []
         for version in gaining:
             gates.require(connection, model, version, override=order.override, who=order.who, now=now)
