@@ -109,7 +109,7 @@ def test_a_metric_that_nothing_measures_is_named_with_the_nearest_that_something
 )
 def test_weights_that_do_not_add_up_are_refused(shop: Api, weights: dict[str, float], said: str) -> None:
     status, problem = shop.call("PUT", "/models/shop/traffic", {"weights": weights})
-    assert (status, problem["code"]) == (422, "invalid_plan")
+    assert (status, problem["code"]) == (400, "invalid_plan")
     assert said in problem["detail"]
 
 
