@@ -72,3 +72,33 @@ def test_every_record_says_what_its_plan_gave_through_weights_batches_and_restar
             assert not line.startswith("p"), "what was pinned is no exposure"
         admin.command_rollout("iris", "abort")
         assert admin.audit_experiment("iris").audit.differing == 0
+
+
+def test_lists_and_a_holdout_are_recomputed_and_rules_on_headers_are_told_apart(tmp_path: Path) -> None:
+    with Servers(tmp_path / "data") as servers, Admin(servers.admin_url) as admin:
+        for version, options in (("v1", {"set_production": True}), ("v2", {})):
+            contract, there = iris_contract(), servers.admin_url
+            fairlead.register(iris_onnx(0), "iris", version, contract=contract, admin_url=there, **options)
+        admin.start_rollout("iris", "v2", plan=PLAN)
+        staff = [f"staff-{number}" for number in range(20)]
+        admin.target(
+            "iris",
+            [
+                {"name": "beta", "header": "x-beta", "one_of": ["yes"], "version": "v2"},
+                {"name": "staff", "units": staff, "version": "v2"},
+            ],
+        )
+        admin.hold_out("iris", 20)
+        for number in range(100):
+            post(servers, "predict", {"features": SAMPLE, "unit": f"größe-{number}"})
+        for unit in staff:
+            post(servers, "predict", {"features": SAMPLE, "unit": unit})
+            post(servers, "predict", {"features": SAMPLE, "unit": f"{unit}-guest"}, **{"X-Beta": "yes"})
+        found = admin.audit_experiment("iris").audit
+        assert found.different == ()
+        assert found.records == 140
+        assert 5 < found.kinds["holdout"] < 60
+        beside = found.not_recomputed
+        assert set(beside) == {"rule on the request"}
+        assert 0 < beside["rule on the request"] <= 20, "all guests but those that are held out"
+        assert found.recomputed == 140 - beside["rule on the request"]
