@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
+
 from fairlead.serving.folder import DataFolder, GatewayReport
 from tests.waiting import wait_until
 
@@ -85,6 +87,15 @@ class Servers:
             if role.encode() in command:
                 return child
         raise LookupError(role)
+
+    def scoring(self) -> list[psutil.Process]:
+        """The processes that score rows for control, even where the one that started them is gone."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "cwd"]):
+            place = process.info["cwd"] or ""
+            if "fairlead.evaluation.scoring_main" in (process.info["cmdline"] or []):
+                found += [process] if place.startswith(str(self.folder.root)) else []
+        return found
 
     def gateways(self) -> list[GatewayReport]:
         """The reports of the gateways."""

@@ -70,7 +70,8 @@ def test_the_document_describes_exactly_the_routes_there_are(served: Api) -> Non
         for method in ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"):
             status = served.http.request(method, filled).status_code
             assert (status != 405) == ((path, method) in answered), (method, path)
-    routed = {context.path for context in iter_route_contexts(served.app.routes)}
+    # A parameter that takes slashes is described as any other.
+    routed = {context.path.replace(":path", "") for context in iter_route_contexts(served.app.routes)}
     hidden = {"/openapi.json", "/docs", "/docs/oauth2-redirect", "/health/live", "/health/ready"}
     assert routed - hidden - {"/static-offline-docs"} == {path for path, _ in described}
 

@@ -15,9 +15,12 @@ from fairlead.gate.reading import read_gate
 from fairlead.gate.runs import Data, Gates
 from fairlead.gate.spec import GateSpec
 from fairlead.predictions.ask import IngestClient
+from fairlead.registry.registry import NewVersion
 from fairlead.settings import Settings
 from tests.admin.conftest import Api, tiny_model
+from tests.evaluation.made import pickled
 from tests.rollouts.fakes import FakeFleet
+from tests.rollouts.shop import CONTRACT
 from tests.waiting import wait_until
 
 AWAY = "0" * 64
@@ -259,3 +262,29 @@ def test_a_server_that_stops_interrupts_its_runs(shop: Api) -> None:
     waiting = gates.run("shop", "v3", GateSpec(), None, who="ann")
     gates.stop()
     assert [gates.get("shop", run.id).state for run in (begun, waiting)] == ["interrupted"] * 2
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_pickle_is_judged_where_pickles_are_trusted_and_refused_by_name_elsewhere(
+    shop: Api, trusted: bool
+) -> None:
+    # It was registered while the server trusted pickles.
+    source = "def model(columns):\n    return {'value': columns['age']}\n"
+    spec = pickled(shop.blobs, source, CONTRACT, model="shop", version="v7")
+    shop.registry.register(NewVersion(spec=spec, framework="sklearn", created_by="ann"))
+    ingest = IngestClient(shop.folder.ingest_socket)
+    gates = Gates(shop.registry, shop.folder, ingest, Settings(trust_pickle=trusted))
+    gates.start()
+    try:
+        held = Data(sha256=shop.upload(rows()), name="held-out.csv")
+        begun = gates.run("shop", "v7", read_gate(GATE), held, who="ann")
+        wait_until(lambda: gates.get("shop", begun.id).over, 60)
+    finally:
+        gates.stop()
+    found = gates.get("shop", begun.id)
+    if trusted:
+        assert found.state == "passed"
+    else:
+        assert (found.state, found.report) == ("error", None)
+        assert "Version 'v7' of 'shop' is a pickle and this server runs none" in str(found.reason)
+        assert "trust_pickle" in str(found.reason)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +22,7 @@ from fairlead.cli.main import fairlead as cli
 from fairlead.client.admin import Admin
 from fairlead.client.http import Client
 from fairlead.contracts.contract import Contract, Field, Output
+from fairlead.contracts.document import to_toml
 from fairlead.errors import Cancelled, InvalidQuery, RecordNotFound, ReplayNotFound, VersionNotFound
 from tests.servers import Servers
 from tests.waiting import wait_until
@@ -31,6 +35,10 @@ def model(columns):
     scores = -np.sort(-np.outer(columns["day"], [1.0, 2.0, 3.0]) % 2.3, axis=1) / 3
     return {"ids": order, "scores": scores}
 """
+RANKED = Contract(
+    inputs=(Field(name="day", type="float"),),
+    output=Output(kind="ranking", length=3, items=("ann", "bob", "zoë")),
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,21 +77,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory, table: pd.DataFrame) -> It
         source.mkdir()
         (source / "ranked.py").write_text(RANKING)
         (source / "model.pkl").write_bytes(b"cranked\nmodel\n.")
-        contract = Contract(
-            inputs=(Field(name="day", type="float"),),
-            output=Output(kind="ranking", length=3, items=("ann", "bob", "zoë")),
-        )
         fairlead.register(
-            source, "ranked", "v1", contract=_toml(contract), trust_pickle=True, set_production=True,
+            source, "ranked", "v1", contract=to_toml(RANKED), trust_pickle=True, set_production=True,
             admin_url=running.admin_url,
         )  # fmt: skip
         yield running
-
-
-def _toml(contract: Contract) -> str:
-    from fairlead.contracts.document import to_toml
-
-    return to_toml(contract)
 
 
 @pytest.fixture
@@ -139,6 +137,19 @@ def test_a_single_prediction_gives_the_same_bits_again(
     assert found.replayed.probabilities == answer.probabilities
     (one,) = json.loads(run(servers, answer.request_id, "--row", "0", "--json").stdout)
     assert (one["row"], one["verdict"], one["largest_difference"]) == (0, "identical", 0.0)
+
+
+@pytest.mark.parametrize(
+    "request_id",
+    ["a/b", "/a", "a/", "sql/x", "replay/", "a?b#c", "../models", "a/../b", "%2F"],
+)
+def test_a_record_is_found_and_replayed_whatever_characters_its_request_id_has(
+    request_id: str, admin: Admin, client: Client
+) -> None:
+    client.predict("classes", {"age": 30.5, "visits": 2}, request_id=request_id)
+    (record,) = admin.record(request_id)
+    assert record["request_id"] == request_id
+    assert admin.replay(request_id)[0].request_id == request_id
 
 
 def test_rows_that_came_as_arrays_give_the_same_bits_again(
@@ -257,3 +268,35 @@ def test_what_cannot_be_replayed_is_refused_with_the_reason(servers: Servers, ad
         run(servers, *wrong, status=2)
     late = run(servers, "classes", "--against", "v2", "--since", "yesterday", status=1)
     assert "neither a span nor a point of time" in late.stderr
+
+
+def test_who_interrupts_the_command_ends_the_replay(servers: Servers, admin: Admin, client: Client) -> None:
+    client.predict_batch("ranked", [{"day": n / 7} for n in range(ROWS)])
+    folder = servers.folder.root.parent / "slowly"
+    folder.mkdir()
+    (folder / "ranked.py").write_text(
+        RANKING.replace("def model(columns):", "def model(columns):\n    wait()")
+    )
+    (folder / "ranked.py").open("a").write("def wait():\n    import time; time.sleep(0.2)\n")
+    (folder / "model.pkl").write_bytes(b"cranked\nmodel\n.")
+    fairlead.register(
+        folder, "ranked", "v2", contract=to_toml(RANKED), trust_pickle=True, admin_url=servers.admin_url
+    )
+    command = [sys.executable, "-m", "fairlead", "replay", "ranked", "--against", "v2"]
+    waiting = subprocess.Popen(
+        command, env=servers.environment | {"FAIRLEAD_ADMIN_URL": servers.admin_url},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        wait_until(servers.scoring, 30)
+        waiting.send_signal(signal.SIGINT)
+        said, _ = waiting.communicate(timeout=30)
+    finally:
+        waiting.kill()
+        waiting.wait()
+    assert waiting.returncode != 0, said
+    assert "Traceback" not in said
+    assert "changed" not in said
+    wait_until(lambda: not servers.scoring(), 60)
+    ended = admin.start_replay("ranked", "v1")
+    assert admin.replay_report(ended.id).compared > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import tomllib
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from fairlead.cli.main import fairlead as cli
 from fairlead.cli.shell import Shell
 from fairlead.contracts.document import read_contract
 from fairlead.gate.reading import read_gate
+from fairlead.gate.spec import Replay
 from fairlead.rollouts.reading import read_spec
 
 FILES = ["contract.toml", "gate.toml", "rollout.yaml", ".github/workflows/shop.yml"]
@@ -34,6 +36,9 @@ def test_every_file_is_read_by_its_own_reader(tmp_path: Path) -> None:
     assert {test.kind for test in gate.tests} == {"invariance", "direction", "minimum", "exact"}
     for test in gate.tests:
         assert {*test.change, *test.add, *(name for row in test.rows for name in row)} <= {*contract.names}
+    commented = (tmp_path / "new/gate.toml").read_text().partition("# [replay]")[2].partition("\n\n")[0]
+    replay = tomllib.loads("[replay]" + commented.replace("\n# ", "\n"))
+    assert read_gate(replay).replay == Replay(since=86_400.0, changed=0.1, least=100)
     plan = read_spec(read_document(tmp_path / "new/rollout.yaml"))
     assert [step.weight for step in plan.steps] == [0, 1, 10, 50, 100]
 

@@ -101,6 +101,17 @@ def test_toml_and_json_come_back_as_the_same_contract_with_the_same_id(contract:
         assert again.id == contract.id
 
 
+@pytest.mark.parametrize("kind", ["int", "float"])
+@pytest.mark.parametrize(("minimum", "maximum"), [(0, 120), (-(2**53), 2**53), (0, 2**60), (0, 1.0)])
+def test_bounds_that_a_program_wrote_as_integers_are_bounds(kind: Any, minimum: int, maximum: float) -> None:
+    field = Field(name="age", type=kind, minimum=minimum, maximum=maximum)
+    contract = Contract(inputs=(field,), output=Output(kind="number")).verify()
+    for text in (to_toml(contract), to_json(contract)):
+        assert read_contract(text) == contract
+    schema = json_schema(contract)["properties"]["age"]
+    assert (schema["minimum"], schema["maximum"]) == (minimum, maximum)
+
+
 def test_the_document_is_short_and_explains_the_actions() -> None:
     text = to_toml(CONTRACT)
     assert tomllib.loads(text)["inputs"][0] == {

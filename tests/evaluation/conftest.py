@@ -1,22 +1,17 @@
-"""Registered versions of every kind, as control finds them: files in the artifact store, specs at hand."""
+"""A data folder, and what control would have beside it."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fairlead.contracts.contract import Contract
-from fairlead.registry.versions import File, Manifest, ModelSettings, VersionSpec
-from fairlead.runtimes.base import RuntimeSpec
-from fairlead.runtimes.python import python_spec
 from fairlead.serving.folder import DataFolder
 from fairlead.stores.blobs import Blobs
-from tests.models import IRIS_RUNTIME, data_folder, iris_contract
-
-__all__ = ["pickled", "stored"]
+from fairlead.stores.database import Database
+from tests.evaluation.site import Site
+from tests.models import data_folder
 
 
 @pytest.fixture
@@ -24,38 +19,15 @@ def folder(tmp_path: Path) -> DataFolder:
     return data_folder(tmp_path / "data")
 
 
-def stored(
-    blobs: Blobs,
-    content: bytes | Mapping[str, bytes],
-    *,
-    version: str = "v1",
-    model: str = "iris",
-    runtime: RuntimeSpec = IRIS_RUNTIME,
-    contract: Contract | None = None,
-    settings: ModelSettings | None = None,
-) -> VersionSpec:
-    """A version whose files lie in the store: one, the runtime's entry, or several by path."""
-    files = {runtime.entry: content} if isinstance(content, bytes) else content
-    listed = []
-    for path, data in sorted(files.items()):
-        digest = hashlib.sha256(data).hexdigest()
-        blobs.put(data, digest)
-        listed.append(File(path=path, sha256=digest, size=len(data)))
-    return VersionSpec(
-        model=model,
-        version=version,
-        manifest=Manifest(files=tuple(listed)),
-        runtime=runtime,
-        contract=contract or iris_contract(),
-        settings=settings or ModelSettings(),
-    )
+@pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    """SQLite: nothing here asks more of a database than the registry, which is tested on both."""
+    return f"sqlite:///{tmp_path}/fairlead.db"
 
 
-def pickled(
-    blobs: Blobs, source: str, contract: Contract, *, settings: ModelSettings | None = None
-) -> VersionSpec:
-    """A version whose pickle is the function `model` of that source."""
-    data = b"csource_of_it\nmodel\n."  # by reference: it can be loaded only where the source lies
-    files = {"model.pkl": data, "source_of_it.py": source.encode()}
-    runtime = python_spec(contract, "model.pkl")
-    return stored(blobs, files, runtime=runtime, contract=contract, settings=settings)
+@pytest.fixture
+def site(folder: DataFolder, database: Database, blobs: Blobs) -> Iterator[Site]:
+    made = Site(folder, database, blobs)
+    yield made
+    made.gateway.plane.journal.close()
+    made.ingest.close()

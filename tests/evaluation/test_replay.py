@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,126 +10,17 @@ import msgspec
 import pytest
 
 from fairlead.contracts.contract import Output
-from fairlead.errors import FairleadError, InvalidQuery, RecordNotFound
-from fairlead.evaluation.change_report import ChangeReport
-from fairlead.evaluation.replay import Replayed, replay_request
-from fairlead.evaluation.traffic import replay_traffic
-from fairlead.predictions.ingest import Ingest
-from fairlead.predictions.operations import Operations
-from fairlead.predictions.query import Queries
-from fairlead.predictions.segments import frame
-from fairlead.registry.registry import NewVersion, Registry
-from fairlead.registry.versions import ModelSettings, VersionSpec
-from fairlead.routing.plan import Role
-from fairlead.serving.asks import Ask, BatchAsk
-from fairlead.serving.folder import DataFolder
-from fairlead.stores.blobs import Blobs
-from fairlead.stores.database import Database
-from tests.evaluation.conftest import stored
-from tests.models import FEATURES, SAMPLE, faulty_onnx, iris_contract, iris_onnx, lay_plan, plan_of
-from tests.serving.conftest import Gateway
-
-
-class Site:
-    """A gateway, its log, and a registry with its versions; what control would have at hand."""
-
-    def __init__(self, folder: DataFolder, database: Database, blobs: Blobs) -> None:
-        self.gateway = Gateway(folder)
-        self.folder = folder
-        self.blobs = blobs
-        self.registry = Registry(database, blobs)
-        self.ingest = Ingest(folder.root)
-        self._operations = Operations(Queries(self.ingest))
-        self.specs: dict[str, VersionSpec] = {}
-
-    def call(self, op: str, **arguments: Any) -> Any:
-        """As `IngestClient.call`, without a process and a socket between."""
-        plain = msgspec.json.decode(msgspec.json.encode(arguments))
-        return msgspec.json.decode(self._operations.answer(op, plain))
-
-    def register(self, version: str, onnx: bytes, **options: Any) -> VersionSpec:
-        spec = stored(self.blobs, onnx, version=version, **options)
-        self.registry.register(NewVersion(spec=spec, framework="onnx", created_by="ann"))
-        self.specs[version] = spec
-        place = self.folder.versions / spec.manifest.digest
-        place.mkdir(exist_ok=True)
-        (place / "model.onnx").write_bytes(onnx)
-        return spec
-
-    def serve(self, weights: dict[str, tuple[str, Role, float]], generation: int = 1) -> None:
-        plan = plan_of(weights, generation=generation)
-        lay_plan(self.folder, plan, *self.specs.values(), keep=tuple(set(self.specs)))
-        self.gateway.follow()
-
-    def ask(self, features: Any, **members: Any) -> None:
-        """Sends a request; its refusal is in the log, too."""
-        model = self.gateway.plane.model("iris")
-        body = json.dumps({"features": features, **members}).encode()
-        ask = Ask.of(model.reader.read(body), received=time.perf_counter())
-        try:
-            asyncio.run(self.gateway.plane.infer(model, ask))
-        except FairleadError:
-            return
-
-    def ask_batch(self, rows: list[Any], request_id: str) -> None:
-        model = self.gateway.plane.model("iris")
-        body = json.dumps({"instances": [{"features": row} for row in rows], "request_id": request_id})
-        ask = BatchAsk(model.reader.read_batch(body.encode()), received=time.perf_counter())
-        asyncio.run(self.gateway.plane.infer_batch(model, ask))
-
-    def alter(self, request_id: str, **changes: Any) -> None:
-        """Puts a copy of the request's record into the log under another id, altered."""
-        (held,) = [record for record in self.gateway.records() if record.request_id == request_id]
-        features = changes.pop("features", None)
-        if features is not None:
-            changes["features"] = msgspec.Raw(msgspec.msgpack.encode(features))
-        record = msgspec.structs.replace(held, request_id=f"{request_id}-altered", **changes)
-        self.gateway.writer.append(frame(record))
-
-    def replay(self, request_id: str, **options: Any) -> list[Replayed]:
-        return replay_request(
-            self.registry,
-            self,
-            self.folder,
-            request_id,
-            trust_pickle=False,
-            **options,  # type: ignore[arg-type]
-        )
-
-    def against(self, version: str, **options: Any) -> ChangeReport:
-        now = datetime.now(UTC) + timedelta(seconds=1)
-        return replay_traffic(
-            self.registry, self, self.folder, "iris", version,  # type: ignore[arg-type]
-            now - timedelta(hours=1), now, trust_pickle=False, **options,
-        )  # fmt: skip
+from fairlead.errors import DeadlineExceeded, InvalidQuery, RecordNotFound, RuntimeFailed
+from fairlead.registry.registry import NewVersion
+from fairlead.registry.versions import ModelSettings
+from tests.evaluation.made import pickled
+from tests.evaluation.site import ALL, Site, rows_of_iris
+from tests.models import SAMPLE, faulty_onnx, iris_contract, iris_onnx
 
 
 @pytest.fixture(scope="module")
 def onnx() -> tuple[bytes, bytes]:
     return iris_onnx(0), iris_onnx(1)
-
-
-@pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    """SQLite: nothing here asks more of a database than the registry, which is tested on both."""
-    return f"sqlite:///{tmp_path}/fairlead.db"
-
-
-@pytest.fixture
-def site(folder: DataFolder, database: Database, blobs: Blobs) -> Iterator[Site]:
-    made = Site(folder, database, blobs)
-    yield made
-    made.gateway.plane.journal.close()
-    made.ingest.close()
-
-
-ALL: dict[str, tuple[str, Role, float]] = {"stable": ("v1", "stable", 100)}
-
-
-def rows_of_iris() -> list[dict[str, float]]:
-    from sklearn.datasets import load_iris
-
-    return [dict(zip(FEATURES, row, strict=True)) for row in load_iris().data.tolist()]
 
 
 def test_a_record_that_somebody_altered_is_found_to_differ(site: Site, onnx: tuple[bytes, bytes]) -> None:
@@ -363,3 +250,72 @@ def test_rows_on_which_the_model_failed_may_be_mended(site: Site, onnx: tuple[by
     assert report.changed_share is None
     (example,) = report.examples
     assert (example.kind, example.error_code, example.version) == ("mended", "runtime_failed", "v1")
+
+
+CRASHING = """
+import os, time
+import numpy as np
+
+def model(columns):
+    width = columns["petal_width"][0]
+    if width == 7.0: os._exit(9)
+    if width == 8.0: time.sleep(60)
+    chosen = np.array([0])
+    return {"label": chosen, "probabilities": np.eye(3)[chosen]}
+"""
+
+
+def test_rows_that_end_the_process_of_a_version_are_errors_and_the_others_are_compared(
+    site: Site, onnx: tuple[bytes, bytes]
+) -> None:
+    site.register("v1", onnx[0])
+    site.serve(ALL)
+    for name, width in (("a", 7.0), ("b", 0.2), ("c", 8.0), ("d", 7.0), ("e", 0.2)):
+        site.ask(SAMPLE | {"petal_width": width}, request_id=name)
+    site.ask_batch([SAMPLE] * 70, "batch")
+    settings = ModelSettings(timeout_ms=500)
+    spec = pickled(site.blobs, CRASHING, iris_contract(), version="v2", settings=settings)
+    site.registry.register(NewVersion(spec=spec, framework="sklearn", created_by="ann"))
+    report = site.against("v2", trust_pickle=True)
+    assert (report.records, report.replayed) == (75, 75)
+    assert report.failed == {"runtime_failed": 2, "deadline_exceeded": 1}
+    assert report.compared == 72
+    errors = {one.request_id: one.error or "" for one in report.examples if one.kind == "failed"}
+    assert {*errors} == {"a", "c", "d"}
+    assert "ended with status 9" in errors["a"]
+    assert "longer than" in errors["c"]
+    assert report.peak_bytes > 0
+    assert report.runtime.startswith("python")
+
+
+def test_a_log_that_takes_too_long_is_no_error_of_the_version(
+    site: Site, onnx: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fairlead.evaluation.traffic._PAGE_ROWS", 2)
+    site.register("v1", onnx[0])
+    site.serve(ALL)
+    site.ask_batch([SAMPLE] * 3, "batch")
+    answer = site.call
+
+    def late(op: str, **arguments: Any) -> Any:
+        if arguments["before"] is not None:
+            raise DeadlineExceeded("The query took longer than 60 s.")
+        return answer(op, **arguments)
+
+    monkeypatch.setattr(site, "call", late)
+    with pytest.raises(DeadlineExceeded, match="The query"):
+        site.against("v1")
+
+
+def test_a_version_that_keeps_ending_its_process_ends_the_replay(
+    site: Site, onnx: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fairlead.evaluation.traffic._MOST_ENDED", 2)
+    site.register("v1", onnx[0])
+    site.serve(ALL)
+    site.ask_batch([SAMPLE | {"petal_width": 7.0}] * 3, "batch")
+    spec = pickled(site.blobs, CRASHING, iris_contract(), version="v2")
+    site.registry.register(NewVersion(spec=spec, framework="sklearn", created_by="ann"))
+    with pytest.raises(RuntimeFailed, match="ended with status 9"):
+        site.against("v2", trust_pickle=True)
+    assert site.against("v2", trust_pickle=True, limit=2).failed == {"runtime_failed": 2}

@@ -28,7 +28,7 @@ from fairlead.runtimes.binding import Binding
 from fairlead.runtimes.onnx import OnnxRuntime
 from fairlead.serving.folder import DataFolder
 from fairlead.stores.blobs import Blobs
-from tests.evaluation.conftest import pickled, stored
+from tests.evaluation.made import pickled, stored
 from tests.models import IRIS_RUNTIME, SAMPLE, faulty_onnx, iris_contract, iris_onnx
 from tests.waiting import wait_until
 

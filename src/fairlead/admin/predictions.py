@@ -53,7 +53,7 @@ def prediction_routes(ingest: IngestClient, registry: Registry) -> APIRouter:
         )
 
     @routes.get(
-        "/predictions/{request_id}",
+        "/predictions/{request_id:path}",  # an id is what a caller chose, slashes included
         summary="The records of a request",
         responses=refusals(RecordNotFound, *_LOG),
     )

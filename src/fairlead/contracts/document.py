@@ -89,9 +89,9 @@ def _entries(values: dict[str, Any], *, whole: bool) -> list[str]:
 
 def _plain(key: str, value: Any, whole: bool) -> Any:
     """Bounds of integers without their `.0`, as a person writes them."""
-    if not whole or key not in ("minimum", "maximum") or abs(value) > 2.0**53 or not value.is_integer():
+    if not whole or key not in ("minimum", "maximum") or isinstance(value, int):
         return value
-    return int(value)
+    return int(value) if abs(value) <= 2.0**53 and value.is_integer() else value
 
 
 def _toml(value: Any) -> str:

@@ -114,8 +114,9 @@ class Replays:
             job = self._jobs.get(identifier)
         if job is None:
             raise ReplayNotFound(
-                f"There is no replay {identifier!r}.",
-                remedy="Replays are forgotten when control restarts; start it again.",
+                f"This control knows no replay {identifier!r}.",
+                remedy="Start it again; it changed nothing. Control remembers the last fifty that it started,"
+                " and forgets them when it restarts; of several controls, ask the one that started it.",
             )
         return job
 

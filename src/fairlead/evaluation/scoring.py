@@ -122,7 +122,8 @@ def _is_right(held: Path, manifest: Manifest) -> bool:
 class Scorer:
     """A version in a process of its own; made by `scoring`.
 
-    `runtime` says what computes there, as records have it, and `load_seconds` how long loading took.
+    `runtime` says what computes there, as records have it, and `load_seconds` how long loading took. `ended`
+    tells that the process is gone or was killed.
     """
 
     def __init__(self, spec: VersionSpec, files: Path, limits: Limits, also_known: frozenset[str]) -> None:
@@ -133,6 +134,7 @@ class Scorer:
         self._most_bytes = int((limits.memory_mb or settings.memory_limit_mb) * 1_000_000)
         self._until = time.monotonic() + limits.seconds
         self._peak = 0
+        self.ended = False
         self._stream, theirs = socket.socketpair()
         self._stream.settimeout(_STUCK_SECONDS)
         try:
@@ -170,6 +172,7 @@ class Scorer:
 
         Rows that fail are answered as such. Raises `DeadlineExceeded` when a run or the whole takes too long,
         and `RuntimeFailed` when the process dies or takes too much memory: then nothing more can be scored.
+        The rows before have been answered by then, so that the run that ended it begins with the next.
         """
         portion: list[msgspec.Raw] = []
         size = 0
@@ -207,17 +210,25 @@ class Scorer:
             raise InvalidModelFile(answer.message, remedy=answer.remedy)
         return answer
 
-    def _exchange(self, portion: Sequence[msgspec.Raw], together: int) -> list[Scored]:
-        """All answers of a portion at once: whoever stops reading in between leaves nothing half said."""
+    def _exchange(self, portion: Sequence[msgspec.Raw], together: int) -> Iterator[Scored]:
+        """All answers of a portion are read before the first is given on: whoever stops reading in between
+        leaves nothing half said."""
+        found: list[Scored] = []
+        try:
+            self._ask(portion, together, found)
+        except (DeadlineExceeded, RuntimeFailed):
+            yield from found
+            raise
+        yield from found
+
+    def _ask(self, portion: Sequence[msgspec.Raw], together: int, found: list[Scored]) -> None:
         try:
             send(self._stream, Rows(list(portion), together))
         except OSError as error:
             raise self._dead("before it was asked") from error
-        found = []
         for index in range(len(portion)):
             seconds = self._run_seconds * (together if index % together == 0 else 1) + _GRACE_SECONDS
             found.append(_decode(self._answer(seconds, "one run")))
-        return found
 
     def _answer(self, seconds: float, what: str) -> bytes:
         """The next message; kills the process when it takes too long or too much."""
@@ -247,6 +258,7 @@ class Scorer:
         return f"Version {self.spec.version!r} of {self.spec.model!r}"
 
     def _kill(self) -> None:
+        self.ended = True
         # Its session is its own, so its number is the group's, and reserved until it is waited for.
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):

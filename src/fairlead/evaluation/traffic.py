@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -10,10 +12,11 @@ from typing import Any
 import msgspec
 
 from fairlead.contracts.contract import Contract
+from fairlead.errors import DeadlineExceeded, RuntimeFailed
 from fairlead.evaluation.change_report import ChangeReport
 from fairlead.evaluation.changes import Changes
 from fairlead.evaluation.logged import Unfit, features_of
-from fairlead.evaluation.scoring import Limits, scoring
+from fairlead.evaluation.scoring import Limits, Scored, scoring
 from fairlead.predictions.ask import IngestClient
 from fairlead.registry.registry import Registry
 from fairlead.serving.folder import DataFolder
@@ -22,6 +25,9 @@ __all__ = ["replay_traffic"]
 
 _PAGE_ROWS = 500
 _SECONDS = 1_800.0
+_LEAST_SECONDS = 1.0
+_MOST_ENDED = 10
+"""So many rows may end the version's process, which is started anew, before the replay is given up."""
 
 Record = Mapping[str, Any]
 
@@ -44,9 +50,11 @@ def replay_traffic(
     """What would have changed had that version answered the model's latest `limit` requests between the two
     times, or those of them on which the SQL condition `where` holds.
 
-    `version` is a name or an alias. `advance` hears how many records have been read; what it raises ends the
-    replay. Use from one thread: see `scoring`, whose errors this raises, besides `VersionNotFound`,
-    `InvalidQuery` for a wrong condition and `StoreUnavailable` while the log is away.
+    A row that ends the version's process, or takes longer than the version may, counts as an error; the
+    eleventh of them ends the replay with that error. `version` is a name or an alias. `advance` hears how
+    many records have been read; what it raises ends the replay. Use from one thread: see `scoring`, whose
+    errors this raises, besides `VersionNotFound`, `InvalidQuery` for a wrong condition and `StoreUnavailable`
+    while the log is away.
     """
     name = registry.resolve(model, version)
     spec = registry.spec(model, name)
@@ -71,18 +79,36 @@ def replay_traffic(
             asked.append((record, features))
             yield features
 
-    limits = Limits(seconds=_SECONDS)
-    with scoring(
-        spec, registry.blobs, folder, trust_pickle=trust_pickle, limits=limits, also_known=known
-    ) as scorer:
-        for scored in scorer.score(rows()):
-            record, features = asked.popleft()
-            changes.add(record, features, scored)
-        peak = scorer.peak_bytes
+    source = rows()
+    deadline = time.monotonic() + _SECONDS
+    peak, runtime, ended = 0, "", 0
+    while True:
+        limits = Limits(seconds=max(deadline - time.monotonic(), _LEAST_SECONDS))
+        with scoring(
+            spec, registry.blobs, folder, trust_pickle=trust_pickle, limits=limits, also_known=known
+        ) as scorer:
+            runtime = scorer.runtime
+            # What was read ahead when the process before ended is asked again, save the row that ended it.
+            again = [features for _, features in asked]
+            try:
+                for scored in scorer.score(itertools.chain(again, source)):
+                    record, features = asked.popleft()
+                    changes.add(record, features, scored)
+                break
+            except (DeadlineExceeded, RuntimeFailed) as error:
+                ended += 1
+                # The log may be late as well, which is no fault of a row.
+                is_of_row = scorer.ended and asked and time.monotonic() < deadline
+                if not is_of_row or ended > _MOST_ENDED:
+                    raise
+                record, features = asked.popleft()
+                changes.add(record, features, Scored("failed", error_code=error.code, error=error.message))
+            finally:
+                peak = max(peak, scorer.peak_bytes)
     return msgspec.structs.replace(
         changes.report(model, name, since, until),
         truncated=read > limit,
-        runtime=scorer.runtime,
+        runtime=runtime,
         peak_bytes=peak,
     )
 

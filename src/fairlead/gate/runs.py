@@ -51,8 +51,9 @@ logger = logging.getLogger(__name__)
 GATES = "gate-"
 """How names of folders begin into which held-out rows are fetched."""
 
-_LEASE = timedelta(seconds=30)
-_RENEW_SECONDS = 5.0
+_LEASE = timedelta(seconds=15)
+"""Three renewals may fail before a run counts as interrupted; one that was not still ends as it does."""
+_RENEW_SECONDS = 4.0
 _MOST_WAITING = 20
 _MOST_BYTES = 512 * 2**20
 _STOPPED = "The server ended before the gate did."
