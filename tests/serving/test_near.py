@@ -145,3 +145,23 @@ def test_a_shared_cache_that_knows_nothing_is_asked_for_a_sample_only(tmp_path, 
         shared.put(key, Prediction(0), 60.0)
         look_up(number)
     assert caches._near_pays
+
+
+def test_a_model_that_runs_elsewhere_is_always_worth_a_look(tmp_path, gateway, onnx, monkeypatch):
+    near = NearCache(tmp_path / "cache", 1 << 20)
+    caches = Caches(PredictionCache(1 << 20), near=near)
+    spec = lay_version(gateway.folder, "v1", onnx[0])
+    lay_plan(gateway.folder, plan_of({"stable": ("v1", "stable", 100)}), spec)
+    gateway.follow()
+    model = gateway.plane.model("iris")
+    arm = model.arms[0]
+    monkeypatch.setattr(arm.version.engine, "inline", False, raising=False)
+    reading = model.reader.read(json.dumps({"features": SAMPLE}).encode())
+    asked, get = [], near.get
+    near.get = lambda key: asked.append(key) or get(key)
+    for number in range(8_000):
+        ask = Ask.of(reading, received=0.0)
+        ask.row = (5.1, 3.5, 1.4, number / 100_000)
+        caches.look_up(ask, arm)
+    assert not caches._near_pays
+    assert len(asked) == 8_000

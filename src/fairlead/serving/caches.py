@@ -16,8 +16,9 @@ from fairlead.serving.shared import SharedCache
 __all__ = ["Caches"]
 
 _SAMPLES = 256
-_WORTH = 0.01
-"""A look-up in the machine's cache costs about a tenth of what a light model's run does."""
+_WORTH = 0.05
+"""Asking the machine's cache, and telling it, costs as much as a light model's row: below this share of
+finds it is not worth it. A run elsewhere costs so much more that it always is."""
 
 
 def _is_sample(key: bytes) -> bool:
@@ -70,7 +71,7 @@ class Caches:
         if key is None or prediction is None:
             return
         self.local.put(key, prediction, self._clock(), arm.cache_seconds)
-        if self.near is not None and (self._near_pays or _is_sample(key)):
+        if self.near is not None and (self._near_pays or not arm.version.engine.inline or _is_sample(key)):
             self.near.put(key, prediction, arm.cache_seconds)
         if far and self.shared is not None:
             self.shared.put(key, prediction, arm.cache_seconds)
@@ -89,7 +90,8 @@ class Caches:
             self.near.close()
 
     def _look_near(self, near: NearCache, key: bytes, ask: Ask, arm: LiveArm) -> None:
-        """Asks this machine's cache, unless a sample of the keys shows that it knows next to nothing.
+        """Asks this machine's cache, unless the model is light and a sample of the keys shows that little is
+        found.
 
         All workers of a machine sample the same keys, and so see what sharing them all would bring.
         """
@@ -101,7 +103,7 @@ class Caches:
                 self._near_pays = self._found >= _SAMPLES * _WORTH
                 self._sampled = self._found = 0
             self._take(found, ask, arm)
-        elif self._near_pays:
+        elif self._near_pays or not arm.version.engine.inline:
             self._take(near.get(key), ask, arm)
 
     def _take(self, found: tuple[Prediction, float] | None, ask: Ask, arm: LiveArm) -> None:
