@@ -195,3 +195,19 @@ def test_a_value_that_breaks_its_rule_is_refused_by_name() -> None:
     assert result.exit_code == 1
     assert "'port'" in result.stderr
     assert "70000" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--strategy", "shadow"), "--strategy is 'shadow', and rollout.yaml says 'canary'"),
+        (("--no-shadow",), "--no-shadow does not go with --plan"),
+    ],
+)
+def test_a_flag_that_says_something_else_than_the_plan_is_wrong_usage_and_not_passed_over(
+    flags: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "rollout.yaml").write_text("steps: [{weight: 5}]\n", "utf-8")
+    refused = run("deploy", "shop", "v2", "--plan", "rollout.yaml", *flags)
+    assert refused.exit_code == 2
+    assert words in refused.output

@@ -99,14 +99,17 @@ def show(
         return _export(shell, model, experiment or "latest", export)
     if listed:
         found = shell.admin.experiments(model)
-        from fairlead.cli.tables import table, time_text
+        from datetime import UTC, datetime
 
+        from fairlead.cli.tables import ago, table
+
+        now = datetime.now(UTC)
         rows = [
-            [one.id, one.candidate, one.stable or "", one.strategy, one.state, one.goal or "",
-             time_text(one.started_at)]
+            [one.id, one.candidate, one.stable or "", one.strategy, one.state.replace("_", " "),
+             one.goal or "", ago(one.started_at, now)]
             for one in found
         ]  # fmt: skip
-        names = ["experiment", "candidate", "beside", "strategy", "state", "goal", "began"]
+        names = ["experiment", "candidate", "stable", "strategy", "state", "goal", "began"]
         shell.show(found, table(names, rows))
         return DONE
     told = shell.admin.experiment(

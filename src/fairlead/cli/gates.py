@@ -20,6 +20,7 @@ __all__ = ["gate", "gates"]
 
 _LOOK_SECONDS = 0.2
 _EXAMPLES, _FIELDS = 2, 5
+_SHORT = 100
 _STYLES = {
     "passed": "green",
     "failed": "red",
@@ -111,15 +112,23 @@ def gates(shell: Shell, /, model: str, version: str | None, limit: int) -> None:
             escape(run.against or "–"),
             Text(run.state, style=_STYLES.get(run.state, "")),
             time_text(run.created_at),
-            escape(run.who),
-            escape(run.report.summary if run.report and run.state != "overridden" else run.reason or run.why),
+            escape(
+                _short(
+                    run.report.summary if run.report and run.state != "overridden" else run.reason or run.why
+                )
+            ),
         ]
         for run in found
     ]
     if not rows:
         shell.show(found, f"[dim]No gate was run for {escape(model)}.[/]")
         return
-    shell.show(found, table(("run", "version", "against", "state", "at (UTC)", "by", ""), rows))
+    shell.show(found, table(("run", "version", "against", "state", "when (UTC)", "found"), rows))
+
+
+def _short(text: str) -> str:
+    """As much of a text as a table of runs bears; with --json it is whole."""
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 1].rsplit(' ', 1)[0]} …"
 
 
 def _rows_of(document: dict[str, Any], path: Path) -> Path | None:

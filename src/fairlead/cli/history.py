@@ -45,7 +45,8 @@ def audit(shell: Shell, /, model: str | None, limit: int) -> None:
         ]
         for entry in entries
     ]
-    shell.show(entries, table(("when (UTC)", "who", "what", "model", "how and why"), rows))
+    shown = table(("when (UTC)", "who", "what", "model", "how and why"), rows)
+    shell.show(entries, shown if rows else "[dim]Nothing was changed yet.[/]")
 
 
 def _change(entry: AuditEntry) -> str:

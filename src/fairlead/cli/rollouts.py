@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fairlead.client.registered import Rollout
     from fairlead.client.rollouts import RolloutCommand
 
-__all__ = ["abort", "approve", "pause", "report", "resume", "rollouts", "widen"]
+__all__ = ["abort", "approve", "pause", "report", "resume", "rollouts", "shown", "widen"]
 
 _why = click.option("--why", default="", metavar="TEXT", help="Why; it stands in the journal.")
 _expected = click.option(
@@ -27,6 +27,13 @@ _SIGNS = {
     "rolled_back": "[red]✗[/]",
     "aborting": "[red]✗[/]",
     "paused": "[yellow]![/]",
+}
+# A verdict on a metric: does no worse, does worse, cannot be told yet, too little was seen.
+_RESULTS = {
+    "pass": "[green]✓[/]",
+    "fail": "[red]✗[/]",
+    "inconclusive": "[yellow]?[/]",
+    "no-data": "[dim]…[/]",
 }
 
 
@@ -41,10 +48,10 @@ def rollouts(shell: Shell, /, model: str, rollout: str | None) -> int:
     """
     if rollout is None:
         found = shell.admin.rollouts(model)
-        shell.show(found, _list(found))
+        shell.show(found, *_list(model, found))
     else:
         one = shell.admin.rollout(model, rollout)
-        shell.show(one, *_lines(one), *_journal(one))
+        shell.show(one, *shown(one))
     return DONE
 
 
@@ -133,6 +140,10 @@ def abort(shell: Shell, /, model: str, why: str, expected: int | None) -> int:
 def report(shell: Shell, done: Rollout) -> int:
     """Shows a rollout after a command; the exit status tells whether its traffic is as its state asks."""
     shell.show(done, *_lines(done))
+    if not done.over:
+        shell.note(
+            f"It goes on by itself: fairlead rollouts {done.model} present, fairlead status {done.model}."
+        )
     if done.state == "rolled_back":
         return REFUSED
     return DONE if done.over or done.generation is not None or done.state == "paused" else UNCONFIRMED
@@ -149,17 +160,30 @@ def _command(
 # --- how it looks -------------------------------------------------------------------------------------------
 
 
-def _list(found: tuple[Rollout, ...]) -> RenderableType:
+def shown(one: Rollout) -> Iterator[RenderableType]:
+    """A rollout with its verdicts and its journal, as a person reads it."""
+    yield from _lines(one)
+    yield from _journal(one)
+
+
+def _list(model: str, found: tuple[Rollout, ...]) -> Iterator[RenderableType]:
     from datetime import UTC, datetime
+
+    from rich.markup import escape
 
     from fairlead.cli.tables import ago, table
 
+    if not found:
+        yield f"[dim]No version of {escape(model)} was rolled out by steps yet.[/]"
+        return
     now = datetime.now(UTC)
     rows = [
         [one.id, one.candidate, one.stable or "", _standing(one), ago(one.started_at, now), one.who]
         for one in found
     ]
-    return table(["rollout", "candidate", "beside", "state", "began", "by"], rows)
+    yield table(["rollout", "candidate", "stable", "state", "began", "by"], rows)
+    if not found[0].over:
+        yield f"[dim]Why it stands there: fairlead rollouts {escape(model)} present[/]"
 
 
 def _lines(one: Rollout) -> Iterator[RenderableType]:
@@ -176,8 +200,7 @@ def _lines(one: Rollout) -> Iterator[RenderableType]:
         yield f"  {escape(one.note)}"
     if one.held:
         yield f"[yellow]![/] {escape(one.held)}"
-    for verdict in _verdicts(one.judgement):
-        yield f"  {escape(verdict)}"
+    yield from _verdicts(one.judgement)
     if one.journal and (one.over or one.state in ("paused", "aborting")):
         reasons = [
             event.reason for event in one.journal if event.to_state in ("aborting", "paused", "promoting")
@@ -185,11 +208,28 @@ def _lines(one: Rollout) -> Iterator[RenderableType]:
         yield f"  {escape((reasons or [one.journal[-1].reason])[-1])}"
 
 
-def _verdicts(judgement: dict[str, Any] | None) -> list[str]:
+def _verdicts(judgement: dict[str, Any] | None) -> Iterator[RenderableType]:
+    """What is known of each metric, with its sign; metrics of which the same is said stand together."""
+    from rich.markup import escape
+    from rich.padding import Padding
+    from rich.table import Table
+
     if judgement is None:
-        return []
-    said = [verdict["sentence"] for verdict in judgement["verdicts"]]
-    return [*said, *judgement["waiting"]]
+        return
+    said: dict[tuple[str, str], list[str]] = {}
+    for verdict in judgement["verdicts"]:
+        said.setdefault((verdict["result"], verdict["sentence"]), []).append(verdict["metric"])
+    lines = Table.grid(padding=(0, 1))
+    lines.add_column(no_wrap=True)
+    lines.add_column(overflow="fold")
+    for (result, sentence), names in said.items():
+        # Most sentences begin with the name of their metric.
+        about = "" if sentence.startswith(names[0]) else f"{', '.join(names)}: "
+        lines.add_row(_RESULTS.get(result, "[dim]·[/]"), escape(about + sentence))
+    for waiting in judgement["waiting"]:
+        lines.add_row("[dim]…[/]", escape(waiting))
+    if lines.rows:
+        yield Padding(lines, (0, 0, 0, 2))
 
 
 def _journal(one: Rollout) -> Iterator[RenderableType]:
@@ -198,11 +238,12 @@ def _journal(one: Rollout) -> Iterator[RenderableType]:
     from fairlead.cli.tables import table, time_text
 
     rows = [
-        [time_text(event.at), event.to_state, str(event.step + 1), str(event.generation or ""), event.who,
+        [time_text(event.at), event.to_state.replace("_", " "), str(event.step + 1), event.who,
          escape(event.reason)]
         for event in one.journal
     ]  # fmt: skip
-    yield table(["at", "state", "step", "generation", "by", "why"], rows)
+    yield ""
+    yield table(["when (UTC)", "state", "step", "by", "why"], rows)
 
 
 def _standing(one: Rollout) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import getpass
 import socket
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from fairlead.cli.documents import document_of
 from fairlead.cli.rollouts import report
@@ -113,7 +114,7 @@ def deploy(
             weight=weight,
             steps=None if steps is None else _percents(steps),
             bake=bake,
-            plan=None if plan is None else document_of(plan, "--plan"),
+            plan=None if plan is None else _plan(plan, strategy, no_shadow),
             shadow=not no_shadow,
             supersede=supersede,
             override=override,
@@ -217,6 +218,20 @@ def _roll_back_here(shell: Shell, model: str, to: str | None, data: str | None, 
         lines.append("[yellow]![/] No gateway is live on this machine; the next to start serves it.")
     shell.show(done, *lines)
     return DONE if done.confirmed and not done.unconfirmed else UNCONFIRMED
+
+
+def _plan(path: str, strategy: str, no_shadow: bool) -> dict[str, Any]:
+    """The plan in that file; wrong usage where flags say something else than it does."""
+    plan = document_of(path, "--plan")
+    planned = plan.get("strategy", "canary")
+    source = click.get_current_context().get_parameter_source("strategy")
+    if source is ParameterSource.COMMANDLINE and strategy != planned:
+        raise click.UsageError(
+            f"--strategy is {strategy!r}, and {path} says {planned!r}: drop the flag, or change the plan."
+        )
+    if no_shadow:
+        raise click.UsageError("--no-shadow does not go with --plan: take the steps with `mirror` out of it.")
+    return plan
 
 
 # --- what every command of traffic answers ------------------------------------------------------------------

@@ -21,7 +21,7 @@ def seconds_of(name: str, value: object, error: type[FairleadError]) -> float:
         if not parts or _DURATION.sub("", value).strip():
             raise error(
                 f"{name} is {value!r}, which is no duration.",
-                remedy="Write seconds as a number, or a text such as '90s', '10m', '1h 30m' or '2d'.",
+                remedy="Name the unit: '90s', '10m', '1h 30m' or '2d'; in a plan 90 means seconds.",
             )
         return math.fsum(float(number) * _UNITS[unit] for number, unit in parts)
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import msgspec
 
 from fairlead.contracts.durations import seconds_of
-from fairlead.contracts.keys import known_keys
+from fairlead.contracts.keys import known_keys, misfit
 from fairlead.errors import InvalidGate
 from fairlead.gate.spec import Budget, Compatibility, Fairness, GateSpec, Metric, Replay, Slice, Test
 
@@ -43,8 +43,6 @@ def read_gate(document: object) -> GateSpec:
     try:
         spec = msgspec.convert(found, GateSpec)
     except msgspec.ValidationError as error:
-        reason, _, where = str(error).partition(" - at `$")
-        raise InvalidGate(
-            f"{where.rstrip('`').lstrip('.') or 'The gate'}: {reason}.", remedy="Correct that value."
-        ) from error
+        told, instead = misfit(error, GateSpec, "The gate")
+        raise InvalidGate(told, remedy=instead or "Correct that value.") from error
     return spec.verify()

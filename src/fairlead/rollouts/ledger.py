@@ -117,9 +117,9 @@ def refuse_beside(connection: sa.Connection, model: str) -> None:
     other = active(connection, model)
     if other is not None:
         raise RolloutInProgress(
-            f"Rollout {other.rollout.id} owns the traffic of {model!r}: {other.rollout.candidate!r} is "
-            f"{other.rollout.state}.",
-            remedy="Wait for it, abort it, or supersede it.",
+            f"Rollout {other.rollout.id} of {other.rollout.candidate!r} owns the traffic of {model!r}; its "
+            f"state is {other.rollout.state!r}.",
+            remedy=f"Wait for it, end it with `fairlead abort {model}`, or deploy with --supersede.",
             rollout=other.rollout.id,
         )
 

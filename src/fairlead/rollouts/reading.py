@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from fairlead.contracts.durations import seconds_of
-from fairlead.contracts.keys import known_keys
+from fairlead.contracts.keys import known_keys, misfit
 from fairlead.errors import InvalidRollout
 from fairlead.rollouts.spec import WATCHED, WHOLE, Limits, Metric, RolloutSpec, Step, Strategy
 
@@ -33,10 +33,11 @@ def read_spec(document: object, outcomes: Collection[str] | None = None) -> Roll
     try:
         spec = msgspec.convert(plain, RolloutSpec)
     except msgspec.ValidationError as error:
-        reason, _, where = str(error).partition(" - at `$")
+        told, instead = misfit(error, RolloutSpec, "The rollout")
         raise InvalidRollout(
-            f"{where.rstrip('`').lstrip('.') or 'The rollout'}: {reason}.",
-            remedy="Correct that value: percents and shares are numbers, durations too or like '10m'.",
+            told,
+            remedy=instead
+            or "Correct that value: percents and shares are numbers, durations too or like '10m'.",
         ) from error
     return spec.verify(outcomes)
 

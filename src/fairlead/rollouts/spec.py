@@ -229,7 +229,8 @@ class RolloutSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.strategy == "ab" and not any(metric.kind == "goal" for metric in self.metrics):
             raise InvalidRollout(
                 "The ab rollout has no goal, so nothing can win.",
-                remedy="Add a metric of kind 'goal', or choose the strategy 'canary'.",
+                remedy="Name one in a plan (--plan FILE), as in metrics: [{name: conversion, kind: goal}], "
+                "or choose the strategy 'canary'.",
             )
 
     def _verify_window(self, metric: Metric) -> None:
@@ -316,7 +317,7 @@ def _verify_metric(metric: Metric, outcomes: Collection[str] | None) -> None:
         meant = f"Did you mean {near[0]!r}? " if near else ""
         raise InvalidRollout(
             f"Nothing measures {metric.name!r}.",
-            remedy=f"{meant}Known: {', '.join(known)}.",
+            remedy=f"{meant}Known: {', '.join(known)}. An outcome is known once the model had one.",
             metric=metric.name,
         )
 
