@@ -58,12 +58,14 @@ def misfit(
     wrong = re.fullmatch(r"Invalid enum value (.*)", reason)
     if wrong is not None and choices:
         return f"{where} is {wrong[1]}.", f"Use one of {', '.join(map(str, choices))}."
-    told = re.sub(r"`([^`]*)`", lambda found: _plain(found[1]), reason)
+    told = re.sub(r"`([^`]*)`", lambda found: _plain(found[1]) or found[0], reason)
     return f"{where}: {told}.", None
 
 
 def _plain(types: str) -> str:
-    return " or ".join(_WORDS.get(name, name) for name in types.split(" | "))
+    """Types in plain words; nothing where it is the name of something else."""
+    names = types.split(" | ")
+    return " or ".join(_WORDS[name] for name in names) if set(names) <= _WORDS.keys() else ""
 
 
 def _choices(kind: Any, names: list[str]) -> tuple[Any, ...]:
