@@ -18,6 +18,7 @@ BENCHMARKS = (
     "traffic_changes",
     "record_lookup",
     "stages",
+    "targeting",
     "gateway",
     "workers",
     "inference",

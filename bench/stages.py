@@ -59,6 +59,10 @@ class Wire:
         """Never."""
         return False
 
+    def get_write_buffer_size(self) -> int:
+        """Nothing waits."""
+        return 0
+
     def get_extra_info(self, name: str) -> None:
         """Knows nothing."""
 
@@ -103,7 +107,10 @@ class Walk:
             for offset, connection in enumerate(connections):
                 connection.data_received(requests[first + offset])
             self.plane.turns._open()
-        return (time.process_time() - started) / len(requests) * 1e6
+        taken = time.process_time() - started
+        for connection in connections:
+            connection.connection_lost(None)
+        return taken / len(requests) * 1e6
 
     def stages(self, turn: int) -> dict[str, float]:
         """Each stage in a tight loop, for one row; the model for a turn of rows, per row."""

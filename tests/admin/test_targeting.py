@@ -85,7 +85,7 @@ def test_layers_are_listed_with_who_is_in_them(shop: Api) -> None:
     # No controller runs here: the rollout begins, and nothing moves.
     started = Rollouts(shop.database, Path("nowhere")).start("shop", "v2", read_spec(plan), Order(who="ann"))
     _, (layer,) = shop.call("GET", "/layers")
-    share = {"rollout": started.rollout.id, "model": "shop", "percent": 30}
+    share = {"rollout": started.rollout.id, "model": "shop", "percent": 30, "ended": False}
     assert layer == {"name": "home", "free": 70, "shares": [share]}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,13 @@ def test_a_rule_may_name_an_alias_and_no_version_that_is_not_there(shop: Shop) -
         with pytest.raises(error):
             set_rules(shop.traffic(), "shop", [Rule(name="r", units=("u",), version=wrong)], ANN)
     assert plan_of(shop).generation == 2
+
+
+def test_an_archived_version_is_served_by_no_rule(shop: Shop) -> None:
+    shop.registry.archive("shop", "v2", who="ann")
+    with pytest.raises(InvalidPlan, match="Version 'v2' of 'shop' is archived"):
+        set_rules(shop.traffic(), "shop", [BETA], ANN)
+    assert plan_of(shop).rules == ()
 
 
 def test_a_version_without_a_passed_gate_is_served_by_no_rule_unless_somebody_says_why(shop: Shop) -> None:
@@ -221,7 +228,7 @@ def test_two_rollouts_of_a_layer_share_no_unit_and_a_third_finds_no_room(shop: S
     assert one & two == set()
     assert one | two == set(UNITS)
     with shop.database.read() as connection:
-        (layer,) = layers.listed(connection)
+        (layer,) = layers.listed(connection, datetime.now(UTC))
     assert (layer.free, [share.percent for share in layer.shares]) == (0, [60, 40])
 
 
@@ -241,7 +248,9 @@ def test_the_part_of_a_layer_is_given_back_when_its_rollout_ends(shop: Shop, end
         shop.serve(1_000, seconds=601)
         shop.first.look()
     with shop.database.read() as connection:
-        assert [(layer.name, layer.free) for layer in layers.listed(connection)] == [("home", 100)]
+        assert [(layer.name, layer.free) for layer in layers.listed(connection, datetime.now(UTC))] == [
+            ("home", 100)
+        ]
     assert plan_of(shop).layer is None
     shop.rollouts.start("books", "v2", layered(100), ANN)
 

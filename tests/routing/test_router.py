@@ -65,6 +65,20 @@ def test_the_first_rule_that_matches_decides_and_is_no_part_of_the_split() -> No
     assert (rest.how, rest.arm.role in ("stable", "control", "canary")) == ("split", True)
 
 
+def test_a_requests_features_are_read_once_however_many_rules_are_about_them() -> None:
+    rules = [Rule(name=f"r{number}", feature="age", above=100.0 + number) for number in range(20)]
+    router = Router(target(first(), [*rules, OLD]))
+    asked = []
+
+    def features() -> dict[str, tuple[float]]:
+        asked.append("once")
+        return {"age": (70.0,)}
+
+    assert router.assigned("user-1", {}, features).arm.name == "rule:old"
+    assert asked == ["once"]
+    assert router.assigned("user-2", {}, lambda: {"age": (30.0,)}).how == "split"
+
+
 def test_a_held_out_unit_gets_the_stable_version_whatever_the_rules_say() -> None:
     plan = hold_out(target(first(), (BETA,)), held(50))
     unit = min(held_units(plan))

@@ -111,7 +111,7 @@ def layer_routes(traffic: Traffic) -> APIRouter:
     def list_layers() -> list[Annotated[LayerState, WIRE]]:
         """The layers that rollouts have named, who has parts of them, and what is free."""
         with traffic.database.read() as connection:
-            return layers.listed(connection)
+            return layers.listed(connection, datetime.now(UTC))
 
     return routes
 

@@ -148,5 +148,8 @@ def _about(rule: Mapping[str, Any]) -> str:
 def _layer_line(layer: LayerUse) -> str:
     from rich.markup import escape
 
-    shares = ", ".join(f"{escape(share.model)} {share.percent:g} %" for share in layer.shares)
+    shares = ", ".join(
+        f"{escape(share.model)} {share.percent:g} %{' (ended, and still served)' if share.ended else ''}"
+        for share in layer.shares
+    )
     return f"[bold]{escape(layer.name)}[/]: {shares or 'nobody'}; {layer.free:g} % free"

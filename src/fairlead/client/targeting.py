@@ -36,11 +36,13 @@ class Targeting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LayerPart(msgspec.Struct, frozen=True, kw_only=True):
-    """The percent of the units that a rollout has in a layer."""
+    """The percent of the units that a rollout has in a layer. One that has `ended` keeps it as long as its
+    plan is the model's or a live gateway serves it."""
 
     rollout: str
     model: str
     percent: float
+    ended: bool = False
 
 
 class LayerUse(msgspec.Struct, frozen=True, kw_only=True):

@@ -290,6 +290,9 @@ def _wanted(rollout: Rollout, present: Plan | None, layer: Layer | None) -> Plan
     if rollout.state == "aborting":
         candidates = {arm.version for arm in present.arms if arm.role not in BESIDE}
         if rollout.stable is None or rollout.candidate not in candidates:
+            if present.experiment not in (None, rollout.id):
+                # The split of the rollout that this one superseded, which nobody would watch from here on.
+                return moves.direct(present, present.stable())
             raise _NothingMoved
         return moves.back(present, rollout.stable, rollout.candidate)
     if rollout.phase == "promoting":

@@ -11,6 +11,7 @@ A pinned request is outside of all this, and so is a version that stands in for 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Literal, NamedTuple
 
 from fairlead.routing.assign import slot_of
@@ -47,6 +48,7 @@ class Router:
                 inside[start:stop] = b"\x01" * (stop - start)
             self._inside = bytes(inside)
         self.headers = tuple(sorted({rule.header for rule in plan.rules if rule.header is not None}))
+        self._rereads = sum(rule.feature is not None for rule in plan.rules) > 1
         self.features = frozenset(rule.feature for rule in plan.rules if rule.feature is not None)
 
     @property
@@ -61,6 +63,8 @@ class Router:
         holdout = plan.holdout
         if holdout is not None and self._held is not None and slot_of(holdout.salt, unit) < holdout.slots:
             return Assigned(self._held, "holdout")
+        if self._rereads:
+            features = cache(features)  # reading a request's features costs more than all comparisons
         for matches, arm in self._rules:
             if matches(unit, headers, features):
                 return Assigned(arm, "rule")
