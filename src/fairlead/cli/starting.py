@@ -52,6 +52,7 @@ def init(shell: Shell, /, folder: Path, model: str) -> None:
     lines = [f"[green]✓[/] {folder / name}" for name in texts]
     note = (
         "Change features and target to your own, then push a tag; or run the commands of the workflow here."
+        f" The first version is deployed by hand: fairlead deploy {model} v1 --strategy direct"
     )
     shell.show({"files": [str(folder / name) for name in texts]}, *lines, f"[dim]{note}[/]")
 
