@@ -42,7 +42,9 @@ HARMFUL = Check(group="test", name=HOSTILE, status="failed", closes=True, text=H
 
 
 def test_the_summary_says_what_closes_the_gate_and_how_much_more() -> None:
-    assert summary([PASSED, SMALL], "v2", "v1") == "v2 beside v1 passes: 1 of 2 checks passed."
+    assert summary([PASSED, SMALL], "v2", "v1") == (
+        "v2 beside v1 passes: 1 of 2 checks passed, but 1 had too few rows."
+    )
     said = summary([PASSED, FAILED, UNTOLD], "v2", None)
     assert said == "v2 does not pass: It is worse. And 1 more of 3 checks."
 

@@ -9,7 +9,7 @@ import pytest
 
 from fairlead.errors import InvalidGate
 from fairlead.gate.reading import read_gate
-from fairlead.gate.spec import GateSpec, Replay, Slice
+from fairlead.gate.spec import Replay, Slice
 
 WHOLE = """
 data = "held-out.csv"
@@ -57,14 +57,19 @@ def test_a_whole_gate_is_read() -> None:
     assert spec.replay == Replay(since=36 * 3600.0, least=500, limit=10_000, changed=0.1)
 
 
-def test_an_empty_gate_asks_only_what_needs_no_data() -> None:
-    assert read_gate({}) == GateSpec()
+@pytest.mark.parametrize("document", [{}, {"data": "a.csv", "target": "t", "slices": ["x"]}, {"budget": {}}])
+def test_a_gate_that_asks_nothing_is_refused_since_it_would_open_a_closed_one(
+    document: dict[str, object],
+) -> None:
+    with pytest.raises(InvalidGate, match="asks nothing of the candidate"):
+        read_gate(document)
 
 
 def test_the_digest_is_of_what_is_asked_and_not_of_how_it_is_written() -> None:
-    one = read_gate({"data": "a.csv", "slices": ["x"], "alpha": 0.05})
-    assert one.digest == read_gate({"slices": ("x",), "data": "a.csv"}).digest
-    assert one.digest != read_gate({"data": "a.csv", "slices": ["y"]}).digest
+    asked = {"target": "t", "metrics": [{"name": "mae", "margin": 0.1}]}
+    one = read_gate({"data": "a.csv", "slices": ["x"], "alpha": 0.05, **asked})
+    assert one.digest == read_gate({**asked, "slices": ("x",), "data": "a.csv"}).digest
+    assert one.digest != read_gate({"data": "a.csv", "slices": ["y"], **asked}).digest
 
 
 def test_an_unknown_key_is_refused_with_the_nearest() -> None:

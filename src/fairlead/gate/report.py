@@ -63,9 +63,14 @@ def summary(checks: Sequence[Check], candidate: str, against: str | None) -> str
     beside = f" beside {against}" if against else ""
     if not closed:
         passed = sum(check.status == "passed" for check in checks)
-        open_ = [check for check in checks if check.status == "inconclusive"]
-        doubt = f", {len(open_)} could not be told" if open_ else ""
-        return f"{candidate}{beside} passes: {passed} of {len(checks)} checks passed{doubt}."
+        unsure = [check.status for check in checks if check.status in ("inconclusive", "too_small")]
+        doubt = [
+            f"{unsure.count(status)} {words}"
+            for status, words in (("inconclusive", "could not be told"), ("too_small", "had too few rows"))
+            if status in unsure
+        ]
+        told = f", but {' and '.join(doubt)}" if doubt else ""
+        return f"{candidate}{beside} passes: {passed} of {len(checks)} checks passed{told}."
     first = closed[0]
     more = f" And {len(closed) - 1} more of {len(checks)} checks." if len(closed) > 1 else ""
     return f"{candidate}{beside} does not pass: {first.text}{more}"

@@ -210,6 +210,11 @@ class GateSpec(_Part, frozen=True, kw_only=True):
                 raise InvalidGate(f"budget.{name} is {bound:g}.", remedy="Give a number above 0.")
         if self.replay is not None:
             _verify_replay(self.replay)
+        if not (self.metrics or self.tests or self.fairness or self.replay or self.budget != Budget()):
+            raise InvalidGate(
+                "The gate asks nothing of the candidate, so that everything would pass.",
+                remedy="Add metrics, tests, fairness, a budget or a replay, as `fairlead init` does.",
+            )
         return self
 
 
