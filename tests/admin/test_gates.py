@@ -58,6 +58,11 @@ def rows(count: int = 300) -> bytes:
     return "\n".join(["age,truth,country", *lines]).encode()
 
 
+ASKED: dict[str, Any] = {"budget": {"memory_mb": 2_000}}
+"""A gate that needs no data."""
+HELD: dict[str, Any] = {"data": "a", **ASKED}
+
+
 def start(api: Api, version: str, gate: dict[str, Any] = GATE, **more: Any) -> dict[str, Any]:
     """A run that has begun."""
     if "data" in gate and "data" not in more:
@@ -201,14 +206,15 @@ def test_a_file_that_is_no_table_ends_in_an_error(shop: Api) -> None:
     ("version", "body", "refusal"),
     [
         ("v2", {"gate": {"metrcs": []}}, (422, "invalid_gate")),
-        ("v2", {"gate": {"data": "a.csv"}}, (422, "invalid_gate")),
-        ("v2", {"gate": {}, "data": {"sha256": AWAY, "name": "a.csv"}}, (422, "invalid_gate")),
-        ("v2", {"gate": {"data": "a"}, "data": {"sha256": AWAY, "name": "a"}}, (422, "invalid_gate")),
-        ("v2", {"gate": {"data": "a"}, "data": {"sha256": AWAY, "name": "a.csv"}}, (404, "blob_not_found")),
-        ("v1", {"gate": {}}, (422, "invalid_gate")),
-        ("v2", {"gate": {}, "against": "v2"}, (422, "invalid_gate")),
-        ("v2", {"gate": {}, "against": "v8"}, (404, "version_not_found")),
-        ("v8", {"gate": {}}, (404, "version_not_found")),
+        ("v2", {"gate": {"data": "a.csv", **ASKED}}, (422, "invalid_gate")),
+        ("v2", {"gate": ASKED, "data": {"sha256": AWAY, "name": "a.csv"}}, (422, "invalid_gate")),
+        ("v2", {"gate": HELD, "data": {"sha256": AWAY, "name": "a"}}, (422, "invalid_gate")),
+        ("v2", {"gate": HELD, "data": {"sha256": AWAY, "name": "a.csv"}}, (404, "blob_not_found")),
+        ("v1", {"gate": ASKED}, (422, "invalid_gate")),
+        ("v2", {"gate": ASKED, "against": "v2"}, (422, "invalid_gate")),
+        ("v2", {"gate": ASKED, "against": "v8"}, (404, "version_not_found")),
+        ("v8", {"gate": ASKED}, (404, "version_not_found")),
+        ("v2", {"gate": {}}, (422, "invalid_gate")),
         ("v2", {"gat": {}}, (400, "malformed_request")),
     ],
 )  # fmt: skip
@@ -231,9 +237,7 @@ def test_reports_are_pages_and_junit_as_well(shop: Api) -> None:
 
 
 def test_runs_are_listed_newest_first_and_by_version(shop: Api) -> None:
-    ids = [
-        finished(shop, version, {"compatibility": {"check": True}})["id"] for version in ("v2", "v3", "v2")
-    ]
+    ids = [finished(shop, version, ASKED)["id"] for version in ("v2", "v3", "v2")]
     assert [run["id"] for run in shop.call("GET", "/models/shop/gates")[1]] == list(reversed(ids))
     assert [run["id"] for run in shop.call("GET", "/models/shop/gates?version=v2&limit=1")[1]] == ids[2:]
     assert shop.refused("GET", "/models/shop/gates/none") == (404, "gate_not_found")
