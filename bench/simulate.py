@@ -17,12 +17,15 @@ import json
 import math
 import statistics
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import simulated_experiments
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bench import simulated_experiments
 from fairlead.experiments.aggregates import Proportion
 from fairlead.experiments.sample_ratio import sample_ratio
 from fairlead.experiments.sequences import difference

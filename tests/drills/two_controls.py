@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -19,7 +21,7 @@ from fairlead.process import RESOLVED
 from fairlead.serving.folder import DataFolder
 from fairlead.settings import Settings
 from fairlead.stores.database import Database
-from fairlead.stores.tables import rollouts
+from fairlead.stores.tables import gateways, rollouts
 from tests.servers import free_port
 from tests.waiting import wait_until
 
@@ -128,16 +130,27 @@ class Machine:
     @contextlib.contextmanager
     def deaf(self) -> Iterator[Callable[[], None]]:
         """From here on no plan reaches the gateways, since their agent stands still: until what this answers
-        is called, or the block ends."""
+        is called, or the block ends. They are still taken to be alive, for however long that is."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         agent = next(
             int(pid) for pid in children if b"agent" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         )
+        over = threading.Event()
+
+        def keep_alive() -> None:
+            while not over.wait(1.0):
+                with self.database.write() as connection:
+                    connection.execute(gateways.update().values(heartbeat_at=datetime.now(UTC)))
+
+        beating = threading.Thread(target=keep_alive, daemon=True)
         os.kill(agent, signal.SIGSTOP)
+        beating.start()
         try:
             yield lambda: os.kill(agent, signal.SIGCONT)
         finally:
             os.kill(agent, signal.SIGCONT)
+            over.set()
+            beating.join()
 
     @contextlib.contextmanager
     def unwritable(self) -> Iterator[sa.Connection]:

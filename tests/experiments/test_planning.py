@@ -72,3 +72,8 @@ def test_days_are_whole_and_count_only_the_share_that_takes_part() -> None:
 def test_a_question_without_an_answer_is_refused_in_words(call: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_difference_whose_square_is_nothing_is_no_difference() -> None:
+    with pytest.raises(ValueError, match="no number of units"):
+        units_for_means(1.0, 1e-180)

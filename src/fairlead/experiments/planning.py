@@ -86,7 +86,7 @@ def _units(
     verify_alpha(alpha)
     if not 0.0 < power < 1.0 or not 0.0 < share < 1.0:
         raise ValueError(f"power {power:g} and share {share:g}: must be between 0 and 1")
-    if not difference or not math.isfinite(difference):
+    if not difference * difference or not math.isfinite(difference):
         raise ValueError(f"a difference of {difference:g}: no number of units tells it from none")
     if watched:
         found = interval(0.0, 1.0, mixture(1, alpha=alpha, planned=1, side=side), n=1, alpha=alpha, side=side)

@@ -249,7 +249,9 @@ def _needed(seen: Seen, evidence: Evidence, found: Verdict, alpha: float) -> Nee
     """Nothing while too little is known to guess from."""
     change, share = found.difference, _share(evidence.strata)
     control, treated = evidence.arms
-    if not (change.known and change.estimate and control.n and treated.n and 0.0 < share < 1.0):
+    if not (
+        change.known and change.estimate * change.estimate and control.n and treated.n and 0.0 < share < 1.0
+    ):
         return None
     # The spread of one unit that, in arms of this share, gives the standard error that was found.
     deviation = change.se * math.sqrt(change.n * share * (1.0 - share))
