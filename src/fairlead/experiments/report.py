@@ -31,6 +31,8 @@ _PLANNED = 5000
 """Units at which intervals are narrowest; fixed, since it may not depend on the data."""
 
 _POWER = 0.8
+_NOTHING = 1e6
+"""A difference so many times smaller than its error is none, and no number of units will tell it."""
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,9 +251,10 @@ def _needed(seen: Seen, evidence: Evidence, found: Verdict, alpha: float) -> Nee
     """Nothing while too little is known to guess from."""
     change, share = found.difference, _share(evidence.strata)
     control, treated = evidence.arms
-    if not (
-        change.known and change.estimate * change.estimate and control.n and treated.n and 0.0 < share < 1.0
-    ):
+    if not (change.known and control.n and treated.n and 0.0 < share < 1.0):
+        return None
+    size = abs(change.estimate)
+    if not size * size or change.se > _NOTHING * size:
         return None
     # The spread of one unit that, in arms of this share, gives the standard error that was found.
     deviation = change.se * math.sqrt(change.n * share * (1.0 - share))
