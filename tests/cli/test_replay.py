@@ -282,6 +282,7 @@ def test_who_interrupts_the_command_ends_the_replay(servers: Servers, admin: Adm
     fairlead.register(
         folder, "ranked", "v2", contract=to_toml(RANKED), trust_pickle=True, admin_url=servers.admin_url
     )
+    wait_until(lambda: not servers.scoring(), 60)  # what an earlier test cancelled may still be ending
     command = [sys.executable, "-m", "fairlead", "replay", "ranked", "--against", "v2"]
     waiting = subprocess.Popen(
         command, env=servers.environment | {"FAIRLEAD_ADMIN_URL": servers.admin_url},

@@ -27,7 +27,7 @@ def test_a_healthy_candidate_passes_and_a_worse_one_fails() -> None:
     found = judge(LADDER, FIRST, WORSE)
     assert found.result == "fail"
     assert found.sentence == found.verdicts[0].sentence
-    assert [verdict.metric for verdict in found.verdicts] == ["error_rate", "p99", "rejections"]
+    assert [verdict.metric for verdict in found.verdicts] == ["error_rate", "p50", "p99", "rejections"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_failure_that_shows_outweighs_an_error_elsewhere() -> None:
 def test_no_requests_are_never_a_pass(kind: str) -> None:
     metrics = tuple(
         msgspec.convert({"name": name, "kind": kind, "margin": 1.0, "margin_is": "relative"}, Metric)
-        for name in ("error_rate", "p99", "rejections")
+        for name in ("error_rate", "p50", "p99", "rejections")
     )
     spec = RolloutSpec(steps=LADDER.steps, metrics=metrics, limits=Limits(error_rate=None, p99_ms=None))
     for step in (FIRST, LAST, None):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fairlead.experiments.aggregates import Mean, Proportion, Ratio
 from fairlead.rollouts.observation import ArmSample, Observation, Outcome, reading
 from fairlead.telemetry.counters import ArmKey, CounterBlock, read_counters
-from tests.rollouts.seen import arm, seen
+from tests.rollouts.seen import arm, latencies, seen
 
 CANARY = ArmKey("shop", "v2", "canary", "canary")
 
@@ -24,8 +24,10 @@ def test_a_sample_is_what_came_between_two_readings(tmp_path: Path) -> None:
     row.answered("ok", 0.01)
     row.answered("failed", 0.3)
     row.answered("rejected", 0.001)
+    row.add("cache_hits", 2)
     sample = reading(read_counters(tmp_path), "shop", "canary", "v2").since(before)
     assert (sample.requests, sample.failures, sample.rejected, sum(sample.latency)) == (3, 1, 1, 3)
+    assert sample.hits == 2
     assert sample.errors == Proportion(2, 1)
     assert sample.rejections == Proportion(3, 1)
 
@@ -60,6 +62,12 @@ def test_a_failure_counts_on_its_arm_whoever_answered_instead(
 
 def test_an_arm_that_nobody_counted_is_nothing(tmp_path: Path) -> None:
     assert reading(read_counters(tmp_path), "shop", "canary", "v2") == ArmSample()
+
+
+def test_hits_are_taken_off_where_answers_are_fastest() -> None:
+    sample = ArmSample(requests=10, hits=4, latency=latencies({0.0001: 3, 0.02: 5, 2.0: 2}))
+    assert sample.computed == latencies({0.02: 4, 2.0: 2})
+    assert sum(msgspec.structs.replace(sample, hits=99).computed) == 0
 
 
 def test_counters_that_run_backwards_are_no_sample() -> None:

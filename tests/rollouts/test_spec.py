@@ -61,7 +61,8 @@ def test_a_rollout_that_makes_sense_is_answered_as_it_is() -> None:
         (canary(metrics=(GOAL, GOAL)), "is there twice"),
         (canary(metrics=(replace(GOAL, margin=-0.1),)), "margin of 'conversion' is -0.1"),
         (canary(metrics=(Metric(name="error_rate", kind="goal"),)), "only tells harm"),
-        (canary(metrics=(Metric(name="p99", margin=0.1),)), "by their ratio"),
+        (canary(metrics=(Metric(name="p99", margin=0.1),)), "p99s are compared by their ratio"),
+        (canary(metrics=(Metric(name="p50", margin=0.1),)), "p50s are compared by their ratio"),
     ],
 )
 def test_what_contradicts_itself_is_refused_with_the_thing_and_a_remedy(
@@ -78,7 +79,7 @@ def test_a_metric_that_nothing_measures_is_refused_with_the_nearest_that_somethi
     spec = canary(metrics=(replace(GOAL, name="conversions"),))
     with pytest.raises(InvalidRollout, match=r"Nothing measures 'conversions'.*'conversion'"):
         spec.verify({"conversion", "revenue"})
-    with pytest.raises(InvalidRollout, match=r"Known: error_rate, p99, .*, revenue"):
+    with pytest.raises(InvalidRollout, match=r"Known: error_rate, p50, p99, .*, revenue"):
         spec.verify({"revenue"})
 
 
@@ -96,7 +97,7 @@ def test_what_every_model_has_is_always_watched_and_can_be_told_otherwise() -> N
     quiet = Metric(name="p99", kind="dry-run", margin=0.5, margin_is="relative")
     names = [metric.name for metric in canary(metrics=(GOAL, quiet)).watched]
     assert names == [*BUILT_IN, "conversion"]
-    assert canary(metrics=(GOAL, quiet)).watched[1] is quiet
+    assert canary(metrics=(GOAL, quiet)).watched[2] is quiet
 
 
 def test_a_spec_comes_back_from_where_it_was_stored_and_knows_no_other_fields() -> None:

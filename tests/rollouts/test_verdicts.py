@@ -11,10 +11,10 @@ from fairlead.experiments.aggregates import Mean, Proportion
 from fairlead.rollouts.observation import ArmSample, Observation, Outcome
 from fairlead.rollouts.spec import WATCHED, Limits, Metric
 from fairlead.rollouts.verdicts import MetricVerdict, verdict
-from tests.rollouts.seen import arm, seen
+from tests.rollouts.seen import arm, latencies, seen
 
-COUNTED = WATCHED[:3]
-ERRORS, P99, REJECTIONS = COUNTED
+COUNTED = WATCHED[:4]
+ERRORS, P50, P99, REJECTIONS = COUNTED
 USUAL, FREE = Limits(), Limits(error_rate=None, p99_ms=None)
 GOAL = Metric(name="conversion", kind="goal", margin=0.01, higher_is="better")
 
@@ -106,6 +106,32 @@ def test_a_limit_that_is_off_condemns_nobody() -> None:
 )
 def test_latencies_are_compared_by_their_p99(canary: ArmSample, control: ArmSample, result: str) -> None:
     assert of(P99, seen(canary, control)).result == result
+
+
+@pytest.mark.parametrize(
+    ("canary", "control", "result"),
+    [
+        (arm(500, seconds=0.02), arm(500, seconds=0.02), "pass"),
+        (arm(150, seconds=0.06), arm(150, seconds=0.02), "fail"),
+        (arm(500, seconds=0.02), arm(500, seconds=0.06), "pass"),
+        (arm(500, slow=100), arm(500), "pass"),
+        (arm(20, seconds=0.06), arm(20, seconds=0.02), "inconclusive"),
+        (ArmSample(requests=9), arm(9), "no-data"),
+    ],
+)
+def test_the_usual_answer_is_compared_by_the_median(
+    canary: ArmSample, control: ArmSample, result: str
+) -> None:
+    assert of(P50, seen(canary, control)).result == result
+
+
+def test_a_cold_cache_is_no_slow_version() -> None:
+    cold = arm(1_000, seconds=0.02)
+    warm = msgspec.structs.replace(arm(1_000), hits=800, latency=latencies({0.0001: 800, 0.02: 200}))
+    assert of(P50, seen(cold, warm)).result == "pass"
+    slow = msgspec.structs.replace(cold, latency=latencies({0.06: 1_000}))
+    assert of(P50, seen(slow, warm)).result == "fail"
+    assert of(P50, seen(cold, msgspec.structs.replace(warm, hits=1_000))).result == "no-data"
 
 
 def test_a_p99_beyond_its_limit_fails_unless_control_has_that_as_well() -> None:

@@ -319,8 +319,9 @@ class Story:
         step = {"weight": weight, "minimum": "2s", "events": 500}
         metrics = [
             {"name": "brier", "kind": "guardrail", "margin": _BORNE},
-            # The caches of a version that begins are cold: its latencies are told, and decide nothing here.
-            {"name": "p99", "kind": "dry-run", "margin": 0.2, "margin_is": "relative"},
+            # A story is too short to tell latencies from what else this machine does.
+            {"name": "p50", "kind": "dry-run"},
+            {"name": "p99", "kind": "dry-run"},
         ]
         plan = {"steps": [step, {"weight": 100}], "bake": 0, "metrics": metrics}
         started = self.admin.start_rollout(MODEL, version, plan=plan)

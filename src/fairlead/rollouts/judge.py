@@ -8,7 +8,7 @@ from fairlead.experiments.multiplicity import share_of_alpha
 from fairlead.experiments.sample_ratio import sample_ratio
 from fairlead.rollouts.answer_verdicts import answer_verdict
 from fairlead.rollouts.observation import UNITS, Observation
-from fairlead.rollouts.spec import AGREEMENT, BUILT_IN, OUTPUT_SHIFT, Metric, RolloutSpec, Step
+from fairlead.rollouts.spec import AGREEMENT, BUILT_IN, LATENCIES, OUTPUT_SHIFT, Metric, RolloutSpec, Step
 from fairlead.rollouts.verdicts import MetricVerdict, Result, verdict
 
 __all__ = ["Judgement", "judge"]
@@ -39,8 +39,8 @@ def judge(spec: RolloutSpec, step: Step | None, observation: Observation) -> Jud
 
     The alpha of the spec is shared out evenly over the metrics that can roll back and the steps judged, so
     that it holds for the rollout as a whole, however often one looks. A goal says how it fares in every step
-    and has to hold in the last. Copies for a shadow run in idle moments, several at a time, so that their p99
-    is told and decides nothing; outcomes belong to answers that somebody got.
+    and has to hold in the last. Copies for a shadow run in idle moments, several at a time, so that their
+    latencies are told and decide nothing; outcomes belong to answers that somebody got.
     """
     deciding = [metric for metric in spec.watched if metric.kind in _DECIDING]
     rounds = len(spec.judged) + bool(spec.bake)
@@ -77,7 +77,7 @@ def _tells(metric: Metric, step: Step | None, observation: Observation) -> bool:
 
 
 def _in_step(metric: Metric, step: Step | None) -> Metric:
-    if step is not None and step.mirror and metric.name == "p99":
+    if step is not None and step.mirror and metric.name in LATENCIES:
         return msgspec.structs.replace(metric, kind="dry-run")
     return metric
 

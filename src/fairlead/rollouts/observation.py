@@ -28,14 +28,16 @@ class ArmSample(msgspec.Struct, frozen=True, kw_only=True):
 
     `requests` were assigned to the arm and answered, also when another version stood in. `failures` are those
     that its own version could not answer, whoever then did; `rejected` are those whose features broke the
-    contract. `latency` counts answers by bucket (`telemetry.latency.BOUNDS`). Of a shadow's copies, `same`
-    and `different` were compared with what was answered; for those `dropped` there was no room.
+    contract. `latency` counts answers by bucket (`telemetry.latency.BOUNDS`), `hits` those that came from a
+    cache. Of a shadow's copies, `same` and `different` were compared with what was answered; for those
+    `dropped` there was no room.
     """
 
     requests: int = 0
     failures: int = 0
     rejected: int = 0
     latency: tuple[int, ...] = (0,) * BUCKETS
+    hits: int = 0
     same: int = 0
     different: int = 0
     dropped: int = 0
@@ -51,6 +53,17 @@ class ArmSample(msgspec.Struct, frozen=True, kw_only=True):
         """Rejections among all requests."""
         return Proportion(self.requests, min(self.rejected, self.requests))
 
+    @property
+    def computed(self) -> tuple[int, ...]:
+        """The latencies of answers that the model computed: a cache's are taken off at the fast end. A
+        version that begins has a cold cache, and its median would else be compared with that of hits."""
+        left, found = self.hits, []
+        for count in self.latency:
+            taken = min(left, count)
+            left -= taken
+            found.append(count - taken)
+        return tuple(found)
+
     def since(self, earlier: ArmSample) -> ArmSample:
         """What came after an earlier reading. Counters never run backwards: ValueError if these did."""
         found = ArmSample(
@@ -58,12 +71,14 @@ class ArmSample(msgspec.Struct, frozen=True, kw_only=True):
             failures=self.failures - earlier.failures,
             rejected=self.rejected - earlier.rejected,
             latency=tuple(a - b for a, b in zip(self.latency, earlier.latency, strict=True)),
+            hits=self.hits - earlier.hits,
             same=self.same - earlier.same,
             different=self.different - earlier.different,
             dropped=self.dropped - earlier.dropped,
         )
-        scalars = (found.requests, found.failures, found.rejected, found.same, found.different, found.dropped)
-        if min(*scalars, *found.latency) < 0:
+        answers = (found.requests, found.failures, found.rejected, found.hits)
+        copies = (found.same, found.different, found.dropped)
+        if min(*answers, *copies, *found.latency) < 0:
             raise ValueError("the later reading of the counters is smaller than the earlier one")
         return found
 
@@ -120,7 +135,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
 def reading(counters: Iterable[ArmCounters], model: str, arm: str, version: str) -> ArmSample:
     """What the counters say of that version in that arm, in every role; of an arm that they lack, nothing."""
-    requests = failures = rejected = same = different = dropped = 0
+    requests = failures = rejected = hits = same = different = dropped = 0
     latency = [0] * BUCKETS
     for row in counters:
         if (row.key.model, row.key.arm, row.key.version) != (model, arm, version):
@@ -131,11 +146,12 @@ def reading(counters: Iterable[ArmCounters], model: str, arm: str, version: str)
         # Not `faults`: tables do not count a breaker's refusals there, and rows of callers that left do.
         failures += cells["failed"] + sum(cells[name] for name in _STOOD_IN)
         rejected += cells["rejected"]
+        hits += cells["cache_hits"]
         same += cells["shadow_same"]
         different += cells["shadow_different"]
         dropped += cells["shadow_dropped"]
         latency = [a + b for a, b in zip(latency, row.latency, strict=True)]
     return ArmSample(
-        requests=requests, failures=failures, rejected=rejected, latency=tuple(latency), same=same,
-        different=different, dropped=dropped,
+        requests=requests, failures=failures, rejected=rejected, latency=tuple(latency), hits=hits,
+        same=same, different=different, dropped=dropped,
     )  # fmt: skip

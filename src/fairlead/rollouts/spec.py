@@ -18,6 +18,7 @@ from fairlead.errors import InvalidRollout
 __all__ = [
     "AGREEMENT",
     "BUILT_IN",
+    "LATENCIES",
     "OUTPUT_SHIFT",
     "WATCHED",
     "WHOLE",
@@ -33,7 +34,9 @@ Inconclusive = Literal["pause", "rollback", "advance"]
 MetricKind = Literal["guardrail", "signal", "goal", "dry-run"]
 
 OUTPUT_SHIFT, AGREEMENT = "output_shift", "agreement"
-BUILT_IN = ("error_rate", "p99", "rejections", OUTPUT_SHIFT, AGREEMENT)
+LATENCIES = {"p50": 0.5, "p99": 0.99}
+"""Quantiles of the time to an answer."""
+BUILT_IN = ("error_rate", *LATENCIES, "rejections", OUTPUT_SHIFT, AGREEMENT)
 """Metrics of answers, which every model has. Every other name is that of an outcome."""
 
 _MINUTE, _DAY = 60.0, 86_400.0
@@ -89,6 +92,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 WATCHED = (
     Metric(name="error_rate", margin=0.005),
+    Metric(name="p50", margin=0.5, margin_is="relative"),
     Metric(name="p99", margin=0.2, margin_is="relative"),
     Metric(name="rejections", kind="signal", margin=0.005),
     Metric(name=OUTPUT_SHIFT, margin=0.25),
@@ -297,11 +301,11 @@ def _verify_metric(metric: Metric, outcomes: Collection[str] | None) -> None:
                 remedy="Make it a guardrail, a signal or a dry run, and leave higher_is out.",
                 metric=metric.name,
             )
-        if metric.name == "p99" and metric.margin_is == "absolute":
+        if metric.name in LATENCIES and metric.margin_is == "absolute":
             raise InvalidRollout(
-                "Two p99s are compared by their ratio.",
+                f"Two {metric.name}s are compared by their ratio.",
                 remedy="Give a relative margin; for milliseconds there is limits.p99_ms.",
-                metric="p99",
+                metric=metric.name,
             )
         if metric.name in (OUTPUT_SHIFT, AGREEMENT) and not (
             metric.margin_is == "absolute" and metric.margin < 1

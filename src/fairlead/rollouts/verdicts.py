@@ -7,6 +7,7 @@ every look, so harm may be told as early as it shows. Safety is the far end with
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -16,8 +17,8 @@ from fairlead.experiments.exact import exact_level
 from fairlead.experiments.quantiles import quantile_ratio
 from fairlead.experiments.sequences import Arm, Interval, difference, relative_lift
 from fairlead.rollouts.excess import exceeds
-from fairlead.rollouts.observation import COUNTERS, ArmSample, Observation, Outcome
-from fairlead.rollouts.spec import BUILT_IN, Limits, Metric, MetricKind
+from fairlead.rollouts.observation import COUNTERS, Observation, Outcome
+from fairlead.rollouts.spec import BUILT_IN, LATENCIES, Limits, Metric, MetricKind
 from fairlead.telemetry.latency import bucket_of, quantile
 
 __all__ = ["MetricVerdict", "Result", "verdict"]
@@ -26,7 +27,6 @@ Result = Literal["pass", "fail", "inconclusive", "no-data", "error"]
 
 _FEW_EVENTS, _FEW_UNITS = 10, 100
 """Below these an asymptotic interval is not believed."""
-_Q = 0.99
 _PLANNED = 5000
 
 
@@ -110,8 +110,12 @@ def _see(metric: Metric, limits: Limits, observation: Observation, alpha: float,
             return "The candidate has answered no request yet."
         if beside and (control is None or not control.requests):
             return "Control has answered no request yet, so that there is nothing to compare with."
+        if metric.name == "p50":
+            usual = None if control is None else control.computed
+            return _latency(0.5, None, canary.computed, usual, alpha, beside)
         if metric.name == "p99":
-            return _latency(metric, limits.p99_ms, canary, control, alpha, beside)
+            slowest = None if control is None else control.latency
+            return _latency(0.99, limits.p99_ms, canary.latency, slowest, alpha, beside)
         if metric.name == "error_rate":
             theirs = None if control is None else control.errors
             return _rate(metric, limits.error_rate, canary.errors, theirs, alpha, beside)
@@ -156,33 +160,34 @@ def _limit(
 
 
 def _latency(
-    metric: Metric,
+    q: float,
     limit_ms: float | None,
-    canary: ArmSample,
-    control: ArmSample | None,
+    canary: Sequence[int],
+    control: Sequence[int] | None,
     alpha: float,
     beside: bool,
 ) -> _Seen | str:
-    """Two p99s are compared by their ratio; the limit asks whether more than one in a hundred is slower."""
-    mine = quantile(canary.latency, _Q)
-    theirs = None if control is None else quantile(control.latency, _Q)
+    """Two q-quantiles are compared by their ratio; the limit asks whether a greater share than 1 - q is
+    slower."""
+    mine = quantile(canary, q)
+    theirs = None if control is None else quantile(control, q)
     if mine is None or (beside and theirs is None):
         return "No latencies were counted."
     share = alpha / ((limit_ms is not None) + bool(beside) or 1)
     compared = None
     if beside and control is not None:
-        ratio = quantile_ratio(control.latency, canary.latency, _Q, share, planned=_PLANNED)
+        ratio = quantile_ratio(control, canary, q, share, planned=_PLANNED)
         compared = Interval(ratio.estimate - 1.0, ratio.low - 1.0, ratio.high - 1.0, ratio.se, ratio.n)
     found = None
     if limit_ms is not None:
         slow = _slow(control, limit_ms) if control is not None else None
-        found = _limit(1.0 - _Q, _slow(canary, limit_ms), slow, share, 0.0)._replace(value=limit_ms / 1000.0)
+        found = _limit(1.0 - q, _slow(canary, limit_ms), slow, share, 0.0)._replace(value=limit_ms / 1000.0)
     return _Seen(mine, theirs, compared, found)
 
 
-def _slow(arm: ArmSample, limit_ms: float) -> Proportion:
+def _slow(latency: Sequence[int], limit_ms: float) -> Proportion:
     """How many answers were slower than the limit: those of the buckets that lie above it as a whole."""
-    return Proportion(sum(arm.latency), sum(arm.latency[bucket_of(limit_ms / 1000.0) + 1 :]))
+    return Proportion(sum(latency), sum(latency[bucket_of(limit_ms / 1000.0) + 1 :]))
 
 
 def _outcome(metric: Metric, outcome: Outcome, alpha: float) -> _Seen | str:
@@ -272,7 +277,7 @@ def _limited(metric: Metric, limit: _Limit) -> str:
 
 
 def _value(metric: Metric, value: float) -> str:
-    if metric.name == "p99":
+    if metric.name in LATENCIES:
         return f"{1000 * value:.4g} ms"
     return f"{100 * value:.3g} %" if metric.name in BUILT_IN else f"{value:.4g}"
 
@@ -284,7 +289,7 @@ def _change(metric: Metric, value: float) -> str:
 
 
 def _is_relative(metric: Metric) -> bool:
-    return metric.margin_is == "relative" or metric.name == "p99"
+    return metric.margin_is == "relative" or metric.name in LATENCIES
 
 
 def _finite(value: float) -> float | None:
