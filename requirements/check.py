@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-LOCKS = ("dev.txt", "gateway.txt")
+LOCKS = ("dev.txt", "gateway.txt", "data.txt")
 
 
 def main() -> int:

@@ -1,6 +1,7 @@
-"""Pins every dependency with its hashes: dev.txt for work, gateway.txt for a gateway alone.
+"""Pins every dependency with its hashes: dev.txt for work, gateway.txt for a gateway alone, data.txt for the
+packages of which only the data are read.
 
-Neither file may name an index host: where packages come from is the reader's configuration, not ours.
+No file may name an index host: where packages come from is the reader's configuration, not ours.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def main() -> None:
     groups = [argument for name in GROUPS for argument in ("--group", f"pyproject.toml:{name}")]
     compile_lock("pyproject.toml", "dev.txt", "--extra", "all", *groups)
     compile_lock("requirements/gateway.in", "gateway.txt")
+    compile_lock("requirements/data.in", "data.txt", "--no-deps")
 
 
 def compile_lock(source: str, target: str, *options: str) -> None:
