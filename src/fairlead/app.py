@@ -38,6 +38,7 @@ def run_control(settings: Settings) -> None:
     from fairlead.errors import PortInUse
     from fairlead.evaluation.scoring import SCORING
     from fairlead.gate.runs import GATES
+    from fairlead.monitoring.loop import Looker, Loop
     from fairlead.predictions.ask import IngestClient
     from fairlead.registry.registry import Registry
     from fairlead.rollouts.controller import Controller
@@ -74,6 +75,8 @@ def run_control(settings: Settings) -> None:
         name = f"control-{socket.gethostname()}-{os.getpid()}"
         controller = Controller(database, traffic, folder.counters, name=name, ask=ingest.rows)
         syncs = Syncs(database, folder.log, name=name)
+        lookers: list[Looker] = []
+        loop = Loop(database, lookers, name=name)
         app = create_app(settings, database, registry, traffic, ingest, folder, syncs)
 
         class Server(uvicorn.Server):
@@ -96,9 +99,11 @@ def run_control(settings: Settings) -> None:
         logger.info("control answers on %s:%d", *listener.getsockname()[:2])
         controller.start()
         syncs.start()
+        loop.start()
         try:
             server.run(sockets=[listener])
         finally:
+            loop.stop()
             syncs.stop()
             controller.stop()
     database.close()

@@ -12,10 +12,11 @@ import msgspec
 __all__ = ["Finding", "Kind", "Status"]
 
 Kind = Literal[
-    "errors", "latency", "quality", "drift", "performance", "estimate", "calibration", "fairness",
-    "importance", "traffic",
+    "errors", "latency", "traffic", "rejections", "quality", "drift", "performance", "estimate",
+    "calibration", "fairness", "importance", "rollout", "gate", "retraining", "ingest", "gateways",
+    "monitoring",
 ]  # fmt: skip
-"""What was looked at."""
+"""What was looked at. The last three are of the server itself, and of no model: then `model` is empty."""
 
 Status = Literal["ok", "alarm", "insufficient", "error"]
 """`alarm`: beyond chance and large enough to matter. `insufficient`: too little was seen to tell. `error`: it

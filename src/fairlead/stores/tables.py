@@ -24,6 +24,7 @@ __all__ = [
     "gateway_plans",
     "gateways",
     "idempotency",
+    "leases",
     "metadata",
     "model_contracts",
     "models",
@@ -340,4 +341,12 @@ idempotency = Table(
     _text("command"),
     _json("response"),
     _at(),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("holder"),
+    _at("held_until"),
 )
