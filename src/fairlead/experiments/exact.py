@@ -11,9 +11,10 @@ from fairlead.experiments.aggregates import Proportion
 from fairlead.experiments.sample_ratio import log_evidence
 from fairlead.experiments.sequences import Interval, verify_alpha
 
-__all__ = ["beta_binomial_log_e", "clopper_pearson", "conversions_log_e", "exact_level"]
+__all__ = ["beta_binomial_log_e", "clopper_pearson", "conversions_log_e", "exact_level", "fisher"]
 
 _HALVINGS = 60
+_PORTION = 4096
 
 
 def conversions_log_e(
@@ -74,6 +75,18 @@ def clopper_pearson(arm: Proportion, *, alpha: float = 0.05) -> Interval:
     return Interval(rate, low, high, _se(arm), arm.n)
 
 
+def fisher(control: Proportion, treated: Proportion) -> float:
+    """The p-value of two rates being one, for one look, at any count: twice the smaller tail of the
+    hypergeometric distribution of the treated arm's events among those of both (Fisher 1935). 1 without
+    units on either side."""
+    if not control.n or not treated.n:
+        return 1.0
+    events = control.successes + treated.successes
+    more = _hypergeometric_tail(treated.successes, treated.n, events, control.n + treated.n)
+    fewer = _hypergeometric_tail(control.successes, control.n, events, control.n + treated.n)
+    return min(1.0, 2.0 * min(more, fewer))
+
+
 def beta_binomial_log_e(successes: int, n: int, p: float, a: float, b: float) -> float:
     """Logarithm of the evidence against the rate `p` in `successes` of `n`, mixed over Beta(a, b)."""
     failures = n - successes
@@ -105,6 +118,32 @@ def _at_most(events: int, n: int, p: float) -> float:
     logs = np.concatenate(([0.0], np.cumsum(np.log((n - steps) / (steps + 1.0)))))
     logs += np.arange(events + 1) * (math.log(p) - math.log1p(-p)) + n * math.log1p(-p)
     return float(np.exp(logs).sum())
+
+
+def _hypergeometric_tail(least: int, drawn: int, events: int, n: int) -> float:
+    """P(X >= least) where X of `events` among n are with the `drawn`."""
+    most = min(drawn, events)
+    first = max(least, drawn + events - n, 0)
+    if first > most:
+        return 0.0
+    # Summed from the first term on, each from the one before, until the rest cannot be seen any more.
+    log_term = _log_choose(events, first) + _log_choose(n - events, drawn - first) - _log_choose(n, drawn)
+    total = 0.0
+    while True:
+        steps = np.arange(first, min(first + _PORTION, most), dtype=np.float64)
+        ratios = np.log((events - steps) * (drawn - steps)) - np.log(
+            (steps + 1.0) * (n - events - drawn + steps + 1.0)
+        )
+        logs = log_term + np.concatenate(([0.0], np.cumsum(ratios)))
+        total += float(np.exp(logs[:_PORTION]).sum())
+        first += _PORTION
+        if first > most or (logs[-1] < math.log(max(total, 5e-324)) - 40.0 and ratios[-1] < 0.0):
+            return min(1.0, total)
+        log_term = float(logs[-1])
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def _se(arm: Proportion) -> float:
