@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -27,13 +27,6 @@ _SIGNS = {
     "rolled_back": "[red]✗[/]",
     "aborting": "[red]✗[/]",
     "paused": "[yellow]![/]",
-}
-# A verdict on a metric: does no worse, does worse, cannot be told yet, too little was seen.
-_RESULTS = {
-    "pass": "[green]✓[/]",
-    "fail": "[red]✗[/]",
-    "inconclusive": "[yellow]?[/]",
-    "no-data": "[dim]…[/]",
 }
 
 
@@ -190,6 +183,7 @@ def _lines(one: Rollout) -> Iterator[RenderableType]:
     from rich.markup import escape
 
     from fairlead.cli.tables import percent
+    from fairlead.cli.verdicts import verdicts
 
     beside = f" beside [bold]{one.stable}[/]" if one.stable else ""
     sign = _SIGNS.get(one.state, "[green]→[/]")
@@ -200,36 +194,12 @@ def _lines(one: Rollout) -> Iterator[RenderableType]:
         yield f"  {escape(one.note)}"
     if one.held:
         yield f"[yellow]![/] {escape(one.held)}"
-    yield from _verdicts(one.judgement)
+    yield from verdicts(one.judgement)
     if one.journal and (one.over or one.state in ("paused", "aborting")):
         reasons = [
             event.reason for event in one.journal if event.to_state in ("aborting", "paused", "promoting")
         ]
         yield f"  {escape((reasons or [one.journal[-1].reason])[-1])}"
-
-
-def _verdicts(judgement: dict[str, Any] | None) -> Iterator[RenderableType]:
-    """What is known of each metric, with its sign; metrics of which the same is said stand together."""
-    from rich.markup import escape
-    from rich.padding import Padding
-    from rich.table import Table
-
-    if judgement is None:
-        return
-    said: dict[tuple[str, str], list[str]] = {}
-    for verdict in judgement["verdicts"]:
-        said.setdefault((verdict["result"], verdict["sentence"]), []).append(verdict["metric"])
-    lines = Table.grid(padding=(0, 1))
-    lines.add_column(no_wrap=True)
-    lines.add_column(overflow="fold")
-    for (result, sentence), names in said.items():
-        # Most sentences begin with the name of their metric.
-        about = "" if sentence.startswith(names[0]) else f"{', '.join(names)}: "
-        lines.add_row(_RESULTS.get(result, "[dim]·[/]"), escape(about + sentence))
-    for waiting in judgement["waiting"]:
-        lines.add_row("[dim]…[/]", escape(waiting))
-    if lines.rows:
-        yield Padding(lines, (0, 0, 0, 2))
 
 
 def _journal(one: Rollout) -> Iterator[RenderableType]:

@@ -94,6 +94,7 @@ def _verdict(
         kind=metric.kind,
         result=result,
         sentence=sentence,
+        unit="share",
         margin=metric.margin,
         canary=canary,
         estimate=estimate,

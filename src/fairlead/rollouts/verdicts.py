@@ -35,13 +35,15 @@ class MetricVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
     `estimate` is by how much the candidate's value is higher, in the metric's unit or, where `relative`, as a
     share of control's; `low` and `high` enclose the truth at every look, None where they are open. `margin`
-    is how much worse is borne, `limit` what the candidate's own value may not exceed. Latencies are seconds.
+    is how much worse is borne, `limit` what the candidate's own value may not exceed. `unit` is that of the
+    values; "" is an outcome's own.
     """
 
     metric: str
     kind: MetricKind
     result: Result
     sentence: str
+    unit: Literal["seconds", "share", ""] = ""
     relative: bool = False
     canary: float | None = None
     control: float | None = None
@@ -88,6 +90,7 @@ def verdict(
         kind=metric.kind,
         result=result,
         sentence=_sentence(metric, seen, result),
+        unit=_unit(metric),
         relative=_is_relative(metric),
         canary=seen.canary,
         control=seen.control,
@@ -277,15 +280,25 @@ def _limited(metric: Metric, limit: _Limit) -> str:
 
 
 def _value(metric: Metric, value: float) -> str:
-    if metric.name in LATENCIES:
-        return f"{1000 * value:.4g} ms"
-    return f"{100 * value:.3g} %" if metric.name in BUILT_IN else f"{value:.4g}"
+    match _unit(metric):
+        case "seconds":
+            return f"{1000 * value:.4g} ms"
+        case "share":
+            return f"{100 * value:.3g} %"
+        case _:
+            return f"{value:.4g}"
 
 
 def _change(metric: Metric, value: float) -> str:
     if _is_relative(metric):
         return f"{100 * value:+.3g} %"
     return f"{100 * value:+.3g} points" if metric.name in BUILT_IN else f"{value:+.4g}"
+
+
+def _unit(metric: Metric) -> Literal["seconds", "share", ""]:
+    if metric.name in LATENCIES:
+        return "seconds"
+    return "share" if metric.name in BUILT_IN else ""
 
 
 def _is_relative(metric: Metric) -> bool:
