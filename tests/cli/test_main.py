@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from click.testing import CliRunner
 
 from fairlead import __version__
 from fairlead.cli.main import COMMANDS, fairlead
+from fairlead.cli.shell import Shell
 
 
 def run(*arguments: str, **options: object) -> click.testing.Result:
@@ -43,6 +46,52 @@ def test_every_command_of_the_table_exists_and_says_of_itself_what_the_table_say
     assert command is not None
     assert command.name == name
     assert inspect.cleandoc(command.help or "").partition("\n")[0] == COMMANDS[section][name].help
+
+
+def examples() -> list[tuple[str, str]]:
+    """Every command by its words, with the examples in its help."""
+    found = []
+
+    def walk(command: click.Command, words: str) -> None:
+        text = re.sub(r"\\\n\s*", "", inspect.cleandoc(command.help or ""))
+        lines = [line.strip() for line in text.splitlines()]
+        given = [line for line in lines if line.startswith("fairlead ")]
+        found.extend((words, line) for line in given or [""])
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                below = command.get_command(context, name)
+                assert below is not None
+                walk(below, f"{words} {name}")
+
+    for _, name in every_command():
+        command = fairlead.get_command(click.Context(fairlead), name)
+        assert command is not None
+        walk(command, f"fairlead {name}")
+    return found
+
+
+@pytest.mark.parametrize(("words", "example"), examples())
+def test_every_command_has_examples_that_it_understands(
+    words: str, example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert example, f"{words} --help has no example"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gate.toml").touch()
+    arguments = shlex.split(example.split(" > ")[0], comments=True)[1:]
+    for argument in arguments:
+        if re.fullmatch(r"[\w-]+\.(onnx|csv|jsonl|parquet|toml|ya?ml|sql)", argument):
+            (tmp_path / argument).touch()
+    command: click.Command = fairlead
+    context = click.Context(fairlead, obj=Shell())
+    while isinstance(command, click.Group):
+        below = command.get_command(context, arguments[0])
+        if below is None:
+            break
+        command, context = below, click.Context(below, parent=context)
+        arguments = arguments[1:]
+    with command.make_context(words, list(arguments), parent=context) as parsed:
+        assert parsed.command is command
 
 
 def test_the_help_lists_every_command_and_loads_none() -> None:

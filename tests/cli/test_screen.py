@@ -6,6 +6,7 @@ import io
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from fairlead.client.registered import (
     ModelStatus,
     Override,
     PlanRecord,
+    Rollout,
     Status,
     VersionStatus,
 )
@@ -85,6 +87,20 @@ def test_everything_at_a_glance_in_80_columns() -> None:
         assert shown in canary
     assert "without traffic: v2.5.0 staging, v2.2.0" in text
     assert "generation 7  ✓ served by vm-0, vm-1" in text
+
+
+def test_a_rollout_that_is_under_way_is_told_of() -> None:
+    under_way = Rollout(
+        id="2b4e", model="product-recommendations", stable="v2.3.0", candidate="v2.4.0-rc.1", state="canary",
+        strategy="canary", step=1, steps=({"weight": 1.0}, {"weight": 10.0}), started_at=NOW, entered_at=NOW,
+        updated_at=NOW,
+    )  # fmt: skip
+    text = page(status(msgspec.structs.replace(SHOP, rollout=under_way)))
+    line = next(line for line in text.splitlines() if "→" in line)
+    assert "v2.4.0-rc.1: canary 10 % (step 2 of 2)" in line
+    held = msgspec.structs.replace(under_way, state="paused", paused_because="sample-ratio")
+    assert "paused (sample-ratio)" in page(status(msgspec.structs.replace(SHOP, rollout=held)))
+    assert "fairlead rollouts" not in page(status(SHOP))
 
 
 def test_a_wide_terminal_gives_the_bars_more_room() -> None:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Query
 
 from fairlead.admin.callers import Expected, Key, Who, order
 from fairlead.admin.problems import refusals
-from fairlead.admin.schemas import RolloutCommand, RolloutStart, RolloutView, StepView
+from fairlead.admin.traffic_schemas import RolloutCommand, RolloutStart, RolloutView, StepView
 from fairlead.admin.wire import WIRE, StrictRoute
 from fairlead.errors import (
     Frozen,
@@ -30,7 +30,7 @@ from fairlead.rollouts.reading import preset, read_spec
 from fairlead.rollouts.spec import RolloutSpec
 from fairlead.rollouts.states import Command
 
-__all__ = ["rollout_routes"]
+__all__ = ["rollout_routes", "rollout_view"]
 
 _SETTLE_SECONDS = 30.0
 """A command answers once the traffic is as it asks, or after so long."""
@@ -71,7 +71,7 @@ def rollout_routes(rollouts: Rollouts) -> APIRouter:
         model: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 20
     ) -> list[Annotated[RolloutView, WIRE]]:
         """The model's rollouts, newest first, without their journals."""
-        return [_view(entry) for entry in rollouts.of_model(model, limit)]
+        return [rollout_view(entry) for entry in rollouts.of_model(model, limit)]
 
     @routes.get("/{rollout}", summary="One rollout", responses=refusals(ModelNotFound, RolloutNotFound))
     def get_rollout(model: str, rollout: str) -> Annotated[RolloutView, WIRE]:
@@ -132,16 +132,17 @@ def _named(rollout: str) -> str | None:
 
 
 def _standing(found: Standing) -> RolloutView:
-    return _view(found.entry, found.journal, found.weights, found.judgement, found.held)
+    return rollout_view(found.entry, found.journal, found.weights, found.judgement, found.held)
 
 
-def _view(
+def rollout_view(
     entry: Entry,
     journal: Sequence[Event] = (),
     weights: Mapping[str, float] = {},
     judgement: Judgement | None = None,
     held: str | None = None,
 ) -> RolloutView:
+    """A rollout as the API tells of it, with as much as is known."""
     rollout = entry.rollout
     return RolloutView(
         id=rollout.id,

@@ -11,8 +11,9 @@ from fastapi import APIRouter
 
 from fairlead import __version__
 from fairlead.admin.problems import refusals
+from fairlead.admin.rollouts import rollout_view
 from fairlead.admin.sampler import Sampler
-from fairlead.admin.schemas import (
+from fairlead.admin.status_schemas import (
     GatewayView,
     Health,
     ModelStatus,
@@ -24,6 +25,7 @@ from fairlead.admin.traffic import arms_of, plan_view
 from fairlead.admin.wire import WIRE, StrictRoute
 from fairlead.errors import FairleadError, NotReady, StoreUnavailable
 from fairlead.predictions.ask import IngestClient
+from fairlead.rollouts import ledger
 from fairlead.rollouts.fleet import Gateway, fleet
 from fairlead.routing import plans
 from fairlead.stores.database import Database
@@ -117,6 +119,7 @@ def _model(
 ) -> ModelStatus:
     plan = plans.active(connection, model)
     waiting = plans.pending(connection, model)
+    under_way = ledger.active(connection, model)
     weights = plan.weights() if plan else {}
     arms = arms_of(plan) if plan else []
     found = []
@@ -149,6 +152,7 @@ def _model(
         preparing=plan_view(waiting) if waiting else None,
         overrides=overrides,
         versions=found,
+        rollout=None if under_way is None else rollout_view(under_way),
     )
 
 

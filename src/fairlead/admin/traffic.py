@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Query, Response
 
 from fairlead.admin.callers import Expected, Key, Who, order
 from fairlead.admin.problems import refusals
-from fairlead.admin.schemas import ArmView, Deploy, PlanView, Promote, Rollback, TrafficView, Weights
+from fairlead.admin.traffic_schemas import ArmView, Deploy, PlanView, Promote, Rollback, TrafficView, Weights
 from fairlead.admin.wire import WIRE, StrictRoute
 from fairlead.errors import (
     Frozen,

@@ -55,6 +55,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 def doctor(shell: Shell, /, data: str | None) -> int:
     """Check this machine and its Fairlead, and say what to mend.
 
+    \b
+      fairlead doctor
+
     Changes nothing. The status is 1 when something is broken; warnings alone leave it 0.
     """
     findings = list(examine({"data": data}))

@@ -32,6 +32,9 @@ def _window(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
 def audit(shell: Shell, /, model: str | None, limit: int) -> None:
     """Show who changed what, when and why.
 
+    \b
+      fairlead audit shop
+
     The newest change comes first; of one model, or of all.
     """
     entries = shell.admin.audit(model, limit=limit)
@@ -73,7 +76,11 @@ def _change(entry: AuditEntry) -> str:
 @click.option("--version", metavar="V", help="Of this version alone.")
 @click.pass_obj
 def stages(shell: Shell, /, model: str, version: str | None) -> None:
-    """Show how the versions of a model came to their stages."""
+    """Show how the versions of a model came to their stages.
+
+    \b
+      fairlead stages shop
+    """
     changes = [change for change in shell.admin.stages(model) if version in (None, change.version)]
     rows: list[list[RenderableType]] = [
         [
@@ -95,7 +102,11 @@ def stages(shell: Shell, /, model: str, version: str | None) -> None:
 @click.option("--at", callback=moment, metavar="TIME", help="The moment; now when it is left out.")
 @click.pass_obj
 def production(shell: Shell, /, model: str, at: datetime) -> None:
-    """Say which version was in production at a moment."""
+    """Say which version was in production at a moment.
+
+    \b
+      fairlead production shop --at 2026-11-01T12:00
+    """
     version = shell.admin.production_at(model, at)
     said = f"[bold]{version}[/]" if version else "[dim]none[/]"
     shell.show({"model": model, "at": at, "version": version}, said)
@@ -109,7 +120,11 @@ def production(shell: Shell, /, model: str, at: datetime) -> None:
 )
 @click.pass_obj
 def metrics(shell: Shell, /, model: str, version: str, window: str) -> None:
-    """Show how a version has answered lately."""
+    """Show how a version has answered lately.
+
+    \b
+      fairlead metrics shop v2 --window 24h
+    """
     found = shell.admin.metrics(model, version, window=window)
     told = {
         "answers": f"{found.count:,} ({found.ok:,} ok, {found.rejected:,} rejected, {found.failed:,} failed)",

@@ -35,7 +35,11 @@ _why = click.option("--why", default="", metavar="TEXT", help="Why; noted in the
 @click.command(cls=Command, talks_to=("admin",))
 @click.pass_obj
 def models(shell: Shell, /) -> None:
-    """List the models."""
+    """List the models.
+
+    \b
+      fairlead models
+    """
     found = shell.admin.models()
     rows = [
         [
@@ -57,7 +61,11 @@ def models(shell: Shell, /) -> None:
 @click.argument("model")
 @click.pass_obj
 def versions(shell: Shell, /, model: str) -> None:
-    """List the versions of a model."""
+    """List the versions of a model.
+
+    \b
+      fairlead versions shop
+    """
     found = shell.admin.versions(model)
     rows: list[list[RenderableType]] = [
         [
@@ -77,7 +85,12 @@ def versions(shell: Shell, /, model: str) -> None:
 @_MODEL
 @click.pass_obj
 def show(shell: Shell, /, reference: tuple[str, str | None]) -> None:
-    """Show a model, or one version of it."""
+    """Show a model, or one version of it.
+
+    \b
+      fairlead show shop
+      fairlead show shop@v2
+    """
     model, name = reference
     if name is None:
         found = shell.admin.model(model)
@@ -91,7 +104,11 @@ def show(shell: Shell, /, reference: tuple[str, str | None]) -> None:
 @_VERSION
 @click.pass_obj
 def card(shell: Shell, /, reference: tuple[str, str]) -> None:
-    """Print the model card of a version as Markdown."""
+    """Print the model card of a version as Markdown.
+
+    \b
+      fairlead card shop@v2 > card.md
+    """
     text = shell.admin.card(*reference)
     if shell.json:
         shell.print_json({"card": text})
@@ -104,6 +121,9 @@ def card(shell: Shell, /, reference: tuple[str, str]) -> None:
 @click.pass_obj
 def contract(shell: Shell, /, reference: tuple[str, str | None]) -> None:
     """Print the data contract of a model as TOML.
+
+    \b
+      fairlead contract shop > contract.toml
 
     What is printed can be edited and given to `fairlead register --contract`.
     """
@@ -126,6 +146,9 @@ def contract(shell: Shell, /, reference: tuple[str, str | None]) -> None:
 def alias(shell: Shell, /, model: str, name: str, version: str | None, remove: bool, why: str) -> None:
     """Point an alias at a version.
 
+    \b
+      fairlead alias shop champion v2
+
     Without a version it says what the alias means.
     """
     if remove and version:
@@ -145,7 +168,11 @@ def alias(shell: Shell, /, model: str, name: str, version: str | None, remove: b
 @_why
 @click.pass_obj
 def archive(shell: Shell, /, reference: tuple[str, str], undo: bool, why: str) -> None:
-    """Put a version away that takes no traffic."""
+    """Put a version away that takes no traffic.
+
+    \b
+      fairlead archive shop@v1
+    """
     model, version = reference
     shell.admin.stage(model, version, "none" if undo else "archived", why=why)
     said = f"[green]✓[/] [bold]{version}[/] of {model} is {'no longer ' * undo}archived."

@@ -76,7 +76,11 @@ def predict(
 
 @click.group(cls=Group)
 def predictions() -> None:
-    """Query the prediction log."""
+    """Query the prediction log.
+
+    \b
+      fairlead predictions sql "SELECT count(*) FROM predictions"
+    """
 
 
 @predictions.command("sql", talks_to=("admin",))
@@ -98,7 +102,11 @@ def sql(shell: Shell, /, query: str) -> None:
 @click.argument("request_id", metavar="REQUEST_ID")
 @click.pass_obj
 def find(shell: Shell, /, request_id: str) -> None:
-    """Show the records of one request, and what became of it."""
+    """Show the records of one request, and what became of it.
+
+    \b
+      fairlead predictions find 0192f7c1-…
+    """
     records = shell.admin.record(request_id)
     shell.show(records, *(facts(record) for record in records))
 
@@ -114,7 +122,11 @@ def _cell(value: Any) -> str:
 
 @click.group(cls=Group)
 def outcomes() -> None:
-    """Report what became of predictions, or let control read it."""
+    """Report what became of predictions, or let control read it.
+
+    \b
+      fairlead outcomes import sales.csv --model shop
+    """
 
 
 @outcomes.command("import", talks_to=("gateway",))
@@ -126,6 +138,9 @@ def outcomes() -> None:
 @click.pass_obj
 def import_(shell: Shell, /, file: Path, model: str | None, from_line: int) -> None:
     """Report the outcomes in a file of JSON lines or CSV.
+
+    \b
+      fairlead outcomes import sales.csv --model shop
 
     Each line has request_id or unit, metric and value, and if wanted row, at, outcome_id, mode and model.
     Lines are sent in portions, each accepted as a whole or not at all. When one is refused, the command says

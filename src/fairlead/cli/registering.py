@@ -56,6 +56,9 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, given: tuple[str, .
 def register(shell: Shell, /, file: Path, reference: str | None, contract: str | None, **given: Any) -> None:
     """Register a model file or folder as a version.
 
+    \b
+      fairlead register model.onnx --model shop --version v2 --reference rows.parquet
+
     FILE is an .onnx file, a folder with one and whatever belongs to it, or a .pkl or .joblib file of a fitted
     scikit-learn model. Such a pickle is opened here, which runs its code on this machine, converted to ONNX,
     and the conversion is proven on the rows of --reference; the pickle itself is not sent. With

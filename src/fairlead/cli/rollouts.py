@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fairlead.client.registered import Rollout
     from fairlead.client.rollouts import RolloutCommand
 
-__all__ = ["abort", "approve", "pause", "report", "resume", "rollouts", "shown", "widen"]
+__all__ = ["abort", "approve", "pause", "report", "resume", "rollouts", "shown", "standing", "widen"]
 
 _why = click.option("--why", default="", metavar="TEXT", help="Why; it stands in the journal.")
 _expected = click.option(
@@ -36,6 +36,10 @@ _SIGNS = {
 @click.pass_obj
 def rollouts(shell: Shell, /, model: str, rollout: str | None) -> int:
     """Show the rollouts of a model, or one of them with its journal.
+
+    \b
+      fairlead rollouts shop
+      fairlead rollouts shop present
 
     `present` names the one that is under way.
     """
@@ -171,7 +175,7 @@ def _list(model: str, found: tuple[Rollout, ...]) -> Iterator[RenderableType]:
         return
     now = datetime.now(UTC)
     rows = [
-        [one.id, one.candidate, one.stable or "", _standing(one), ago(one.started_at, now), one.who]
+        [one.id, one.candidate, one.stable or "", standing(one), ago(one.started_at, now), one.who]
         for one in found
     ]
     yield table(["rollout", "candidate", "stable", "state", "began", "by"], rows)
@@ -187,7 +191,7 @@ def _lines(one: Rollout) -> Iterator[RenderableType]:
 
     beside = f" beside [bold]{one.stable}[/]" if one.stable else ""
     sign = _SIGNS.get(one.state, "[green]→[/]")
-    yield f"{sign} [bold]{one.model}[/] [bold]{one.candidate}[/]{beside}: {_standing(one)} [dim]{one.id}[/]"
+    yield f"{sign} [bold]{one.model}[/] [bold]{one.candidate}[/]{beside}: {standing(one)} [dim]{one.id}[/]"
     if one.weights:
         yield "  " + ", ".join(f"{version} {percent(share)}" for version, share in one.weights.items())
     if one.note:
@@ -216,7 +220,8 @@ def _journal(one: Rollout) -> Iterator[RenderableType]:
     yield table(["when (UTC)", "state", "step", "by", "why"], rows)
 
 
-def _standing(one: Rollout) -> str:
+def standing(one: Rollout) -> str:
+    """The state that a rollout is in, as markup."""
     state = one.state.replace("_", " ")
     if one.state == "paused":
         return f"[yellow]paused[/] ({one.paused_because})"

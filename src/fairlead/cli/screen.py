@@ -11,8 +11,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from fairlead.cli.rollouts import standing
 from fairlead.cli.tables import percent, stage_text
-from fairlead.client.registered import Gateway, ModelStatus, Status, VersionStatus
+from fairlead.client.registered import Gateway, ModelStatus, Rollout, Status, VersionStatus
 
 __all__ = ["Bar", "status_page"]
 
@@ -132,6 +133,8 @@ def _model(model: ModelStatus, gateways: tuple[Gateway, ...]) -> Iterator[Render
         yield Text(f"  No traffic yet: fairlead deploy {model.name} {newest} --strategy direct", "yellow")
     if idle:
         yield _idle(idle)
+    if model.rollout is not None:
+        yield _rollout(model.rollout)
     yield from _warnings(model, gateways)
 
 
@@ -189,6 +192,13 @@ def _idle(idle: list[VersionStatus]) -> Text:
     if len(idle) > _SHOWN_IDLE:
         line.append(f" and {len(idle) - _SHOWN_IDLE} more", "dim")
     return line
+
+
+def _rollout(rollout: Rollout) -> Text:
+    """Where the rollout that is under way stands."""
+    line = Text("  → ", "cyan").append(rollout.candidate, "bold").append(": ")
+    line.append_text(Text.from_markup(standing(rollout)))
+    return line.append(f"  fairlead rollouts {rollout.model} present", "dim")
 
 
 def _warnings(model: ModelStatus, gateways: tuple[Gateway, ...]) -> Iterator[Text]:

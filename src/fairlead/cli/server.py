@@ -56,6 +56,9 @@ def _settings_options(*names: str) -> Callable[[F], F]:
 def up(shell: Shell, /, **flags: Any) -> None:
     """Run everything on this machine until Ctrl-C.
 
+    \b
+      fairlead up --data /srv/fairlead --workers 4
+
     Gateways answer predictions, control answers the admin API, ingest keeps the prediction log. All state
     lies in the data folder. Other settings come from `fairlead.toml` or the environment; see the reference.
     """
@@ -68,6 +71,9 @@ def up(shell: Shell, /, **flags: Any) -> None:
 def gateway(shell: Shell, /, **flags: Any) -> None:
     """Run the gateways and their agent alone, for a cluster.
 
+    \b
+      fairlead gateway --data /srv/fairlead
+
     They need the database and the artifact store of the cluster to learn what to serve, and neither to go on
     serving it.
     """
@@ -78,7 +84,11 @@ def gateway(shell: Shell, /, **flags: Any) -> None:
 @_settings_options("data", "admin_port")
 @click.pass_obj
 def control(shell: Shell, /, **flags: Any) -> None:
-    """Run the admin API alone, for a cluster."""
+    """Run the admin API alone, for a cluster.
+
+    \b
+      fairlead control --admin-port 8080
+    """
     _run(shell, flags, ("control",))
 
 
@@ -87,6 +97,9 @@ def control(shell: Shell, /, **flags: Any) -> None:
 @click.pass_obj
 def ingest(shell: Shell, /, **flags: Any) -> None:
     """Run the ingestion of the prediction log alone, for a cluster.
+
+    \b
+      fairlead ingest --data /srv/fairlead
 
     One per machine that has gateways, on their data folder.
     """
@@ -98,6 +111,9 @@ def ingest(shell: Shell, /, **flags: Any) -> None:
 @click.pass_obj
 def migrate(shell: Shell, /, **flags: Any) -> None:
     """Bring the database to this release's schema.
+
+    \b
+      fairlead migrate
 
     `fairlead up` does it by itself. Doing it twice does nothing.
     """
@@ -128,6 +144,9 @@ def migrate(shell: Shell, /, **flags: Any) -> None:
 def demo(leave: bool, data: Path) -> int:
     """Show the whole story on real data.
 
+    \b
+      fairlead demo --exit
+
     Starts Fairlead, trains two versions of a model, registers and serves them, sends traffic, and runs a
     canary that is promoted and one that is rolled back. Then it stays up until Ctrl-C.
     """
@@ -139,7 +158,11 @@ def demo(leave: bool, data: Path) -> int:
 @click.command(cls=Command)
 @click.pass_obj
 def version(shell: Shell) -> None:
-    """Print the release of Fairlead."""
+    """Print the release of Fairlead.
+
+    \b
+      fairlead version
+    """
     shell.show({"fairlead": __version__}, f"fairlead {__version__}")
 
 

@@ -27,6 +27,9 @@ __all__ = ["shadow"]
 def shadow(shell: Shell, /, model: str, version: str | None, hours: float) -> None:
     """Show what a shadow would have answered, and on whom it differs.
 
+    \b
+      fairlead shadow shop --version v2
+
     Each copy is compared with the answer that its caller got.
     """
     until = datetime.now(UTC)

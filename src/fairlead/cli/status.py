@@ -32,6 +32,9 @@ __all__ = ["status"]
 def status(shell: Shell, /, model: str | None, watch: bool, every: float) -> None:
     """Show what serves, how well, and who has confirmed it.
 
+    \b
+      fairlead status shop
+
     Traffic is drawn by role: green is stable, cyan the control arm, yellow a canary, magenta a variant. Rates
     are over the last 10 seconds, latencies, errors and cache hits over the last 60.
     """

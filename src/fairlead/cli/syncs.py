@@ -82,7 +82,11 @@ def sync_command(
 
 @click.pass_obj
 def syncs_command(shell: Shell, /) -> None:
-    """Show the syncs of outcomes, how far they are, and what fails."""
+    """Show the syncs of outcomes, how far they are, and what fails.
+
+    \b
+      fairlead outcomes syncs
+    """
     found = shell.admin.syncs()
     shell.show(found, _table(found))
 

@@ -178,6 +178,9 @@ def promote(shell: Shell, /, model: str, override: str, why: str, expected: int 
 def rollback(shell: Shell, /, model: str, to: str | None, local: bool, data: str | None, why: str) -> int:
     """Take the traffic back to the version before.
 
+    \b
+      fairlead rollback shop
+
     While several versions have traffic, the one in production gets all of it; else the version that was in
     production before does. Repeating it never returns to what was rolled back.
 

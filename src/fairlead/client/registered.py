@@ -371,7 +371,7 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's traffic and how its versions are doing."""
+    """A model's traffic, the rollout that is under way, and how its versions are doing."""
 
     name: str
     generation: int
@@ -379,6 +379,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     preparing: PlanRecord | None = None
     overrides: tuple[Override, ...] = ()
     versions: tuple[VersionStatus, ...] = ()
+    rollout: Rollout | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
