@@ -84,6 +84,16 @@ def test_a_version_that_passes_ends_with_0_and_leaves_its_documents(servers: Ser
     assert "passed" in run(servers, "gates", "iris", "v2").stdout
 
 
+def test_a_past_run_is_shown_again_with_its_documents(servers: Servers, place: Path) -> None:
+    asked = answer(servers, "gate", "iris", "v2")
+    again = run(servers, "gates", "iris", "--run", asked["id"], "--html", "again.html").stdout
+    assert "a small flower is a setosa" in again
+    assert (place / "again.html").read_text("utf-8").startswith("<!doctype html>")
+    assert answer(servers, "gates", "iris", "--run", asked["id"]) == asked
+    assert "name it with --run" in run(servers, "gates", "iris", "--html", "x.html", status=2).stderr
+    run(servers, "gates", "iris", "--run", "nobody", status=1)
+
+
 def test_a_version_that_fails_ends_with_1_and_is_deployed_only_with_a_reason(
     servers: Servers, place: Path
 ) -> None:

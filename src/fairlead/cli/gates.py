@@ -29,6 +29,12 @@ _STYLES = {
     "error": "red",
     "interrupted": "yellow",
 }
+_junit = click.option(
+    "--junit", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write JUnit XML there."
+)
+_html = click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page there."
+)
 _WORDS = {"inconclusive": "not told", "too_small": "too small"}
 
 
@@ -44,12 +50,8 @@ _WORDS = {"inconclusive": "not told", "too_small": "too small"}
     help="The held-out rows, .csv or .parquet, in place of the file's own `data`.",
 )  # fmt: skip
 @click.option("--against", metavar="V", help="Compare with this version.  [default: the one in production]")
-@click.option(
-    "--junit", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write JUnit XML there."
-)
-@click.option(
-    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page there."
-)
+@_junit
+@_html
 @click.option("--why", default="", metavar="TEXT", help="Why; noted with the run.")
 @click.pass_obj
 def gate(
@@ -81,9 +83,7 @@ def gate(
             model, version, document, data=rows, against=against, why=why, advance=advance
         )
     run = _until_over(shell, run)
-    if run.report is not None:
-        _write(shell, run, junit, "junit")
-        _write(shell, run, html, "page")
+    _documents(shell, run, junit, html)
     shell.show(run, *_shown(run))
     return DONE if run.state == "passed" else REFUSED
 
@@ -95,15 +95,29 @@ def gate(
     "--limit", type=click.IntRange(1, 1_000), default=20, show_default=True, metavar="N",
     help="How many to show.",
 )  # fmt: skip
+@click.option("--run", metavar="ID", help="One run, with everything that it found.")
+@_junit
+@_html
 @click.pass_obj
-def gates(shell: Shell, /, model: str, version: str | None, limit: int) -> None:
-    """Show the gate runs of a model.
+def gates(
+    shell: Shell, /, model: str, version: str | None, limit: int, run: str | None, junit: Path | None,
+    html: Path | None,
+) -> None:  # fmt: skip
+    """Show the gate runs of a model, or all that one of them found.
 
     \b
       fairlead gates shop v2
+      fairlead gates shop --run 4f1c2e7a --html gate.html
 
     The newest first; of one version, if it is named.
     """
+    if run is not None:
+        one = shell.admin.gate(model, run)
+        _documents(shell, one, junit, html)
+        shell.show(one, *_shown(one))
+        return
+    if junit or html:
+        raise click.UsageError("--junit and --html are of one run: name it with --run.")
     found = shell.admin.gates(model, version=version, limit=limit)
     rows: list[list[RenderableType]] = [
         [
@@ -148,6 +162,13 @@ def _until_over(shell: Shell, run: GateRun) -> GateRun:
         time.sleep(_LOOK_SECONDS)
         run = shell.admin.gate(run.model, run.id)
     return run
+
+
+def _documents(shell: Shell, run: GateRun, junit: Path | None, html: Path | None) -> None:
+    """Writes the forms of the report that were asked for."""
+    if run.report is not None:
+        _write(shell, run, junit, "junit")
+        _write(shell, run, html, "page")
 
 
 def _write(shell: Shell, run: GateRun, target: Path | None, form: Literal["page", "junit"]) -> None:

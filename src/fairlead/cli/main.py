@@ -57,7 +57,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     },
     "Lead traffic": {
         "gate": Entry("gates", "Judge a version beside the one in production, before it gets traffic."),
-        "gates": Entry("gates", "Show the gate runs of a model."),
+        "gates": Entry("gates", "Show the gate runs of a model, or all that one of them found."),
         "deploy": Entry("traffic", "Roll a version out by steps, watched, or give it everything at once."),
         "experiments": Entry(
             "experiments", "Show what an experiment has found out: the verdict, and the numbers under it."

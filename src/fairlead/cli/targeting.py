@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fairlead.cli.percents import PERCENT
 from fairlead.cli.shell import DONE, Command, Shell
 from fairlead.cli.traffic import report_traffic
 
@@ -65,7 +66,7 @@ def targeting(shell: Shell, /, model: str, path: str | None, clear: bool, overri
 
 @click.command(cls=Command, talks_to=("admin",))
 @click.argument("model")
-@click.argument("percent", type=click.FloatRange(0, 100, max_open=True))
+@click.argument("percent", type=PERCENT)
 @click.option(
     "--until",
     type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),

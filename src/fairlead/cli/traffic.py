@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from fairlead.cli.documents import document_of
+from fairlead.cli.percents import PERCENT, percent_of
 from fairlead.cli.rollouts import report
 from fairlead.cli.shell import DONE, UNCONFIRMED, Command, Shell
 
@@ -42,7 +43,7 @@ _override = click.option(
     show_default=True,
     help="By steps beside a control arm of the same size, as a copy that answers nobody, or all at once.",
 )
-@click.option("--weight", type=float, metavar="PERCENT", help="Where a canary begins.  [default: 1]")
+@click.option("--weight", type=PERCENT, help="Where a canary begins.  [default: 1]")
 @click.option("--steps", metavar="P,P,…", help="All its steps in percent.  [default: 1,5,25,50,100]")
 @click.option(
     "--bake", metavar="TIME", help="How long it is watched after it got everything.  [default: 10m]"
@@ -266,7 +267,7 @@ def _lines(done: Confirmation) -> list[RenderableType]:
 
 def _percents(text: str) -> list[float]:
     try:
-        return [float(part.strip().removesuffix("%")) for part in text.split(",")]
+        return [percent_of(part) for part in text.split(",")]
     except ValueError:
         raise click.BadParameter(
             f"{text!r} is no list of percents, as in 5,25,100.", param_hint="--steps"
@@ -278,7 +279,7 @@ def _weights(given: tuple[str, ...]) -> dict[str, float]:
     for text in given:
         version, equals, share = text.partition("=")
         try:
-            number = float(share.removesuffix("%"))
+            number = percent_of(share)
         except ValueError:
             number = float("nan")
         if not version or not equals or number != number:
