@@ -121,13 +121,13 @@ def test_nulls_and_misfits_are_bins_of_the_same_histogram() -> None:
 
 
 @given(st.floats(-1.5, 1.5), st.integers(0, 2**31))
-def test_a_shift_is_measured_in_standard_deviations_within_a_fifth(shift: float, seed: int) -> None:
+def test_a_shift_is_measured_in_standard_deviations(shift: float, seed: int) -> None:
     generator = np.random.default_rng(seed)
     sample, moved = generator.normal(40.0, 10.0, 4000), generator.normal(40.0 + 10.0 * shift, 10.0, 4000)
     bins = numbers(sample)
     found = wasserstein(bins, reference_counts(bins), tally(bins, moved))
     exact = stats.wasserstein_distance(sample, moved) / float(np.std(sample))
-    assert found == pytest.approx(exact, rel=0.2, abs=0.03)
+    assert found == pytest.approx(exact, rel=0.05, abs=0.03)
 
 
 def test_one_absurd_value_is_no_shift_of_all() -> None:

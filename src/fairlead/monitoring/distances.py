@@ -118,25 +118,29 @@ def wasserstein(bins: Bins, reference: FieldCounts, current: FieldCounts) -> flo
     Wasserstein-1 between numbers whose mass lies evenly within each bin.
 
     What lies outside all edges is taken to reach as far as it was seen to, but no further than the width of
-    all bins: one absurd value is no shift of all. None where values are no numbers or do not spread, and for
-    a sample without numbers.
+    all bins: one absurd value is no shift of all. The part that moved one way on balance is no more than
+    what the means, which are exact, say. None where values are no numbers or do not spread, and for a sample
+    without numbers.
     """
     if not isinstance(bins, NumberProfile) or not bins.std or len(bins.edges) < 2:
         return None
     if not reference.n or not current.n:
         return None
     edges = np.asarray(bins.edges, dtype=np.float64)
-    width = edges[-1] - edges[0]
-    if not math.isfinite(width) or width <= 0.0:
+    reach = edges[-1] - edges[0]
+    if not math.isfinite(reach) or reach <= 0.0:
         return None
     lows = [one.low for one in (reference, current) if one.low is not None]
     highs = [one.high for one in (reference, current) if one.high is not None]
-    low = min(max(min(lows, default=edges[0]), edges[0] - width), edges[0])
-    high = max(min(max(highs, default=edges[-1]), edges[-1] + width), edges[-1])
+    low = min(max(min(lows, default=edges[0]), edges[0] - reach), edges[0])
+    high = max(min(max(highs, default=edges[-1]), edges[-1] + reach), edges[-1])
     points = np.concatenate(([low], edges, [high]))
     p, q = _shares(reference.counts, current.counts)
     apart = np.concatenate(([0.0], np.cumsum(q - p)))
-    return _area(points, apart) / bins.std
+    width = np.diff(points)
+    balance = abs(float(((apart[:-1] + apart[1:]) * width).sum() / 2.0))
+    known = min(balance, abs(current.mean - reference.mean))
+    return (_area(apart, width) - balance + known) / bins.std
 
 
 MEASURES: dict[str, Callable[[Counts, Counts], float]] = {
@@ -191,9 +195,10 @@ def _kullback_leibler(p: npt.NDArray[np.float64], q: npt.NDArray[np.float64]) ->
     return float((p[some] * np.log(p[some] / q[some])).sum())
 
 
-def _area(points: npt.NDArray[np.float64], heights: npt.NDArray[np.float64]) -> float:
-    """The area between 0 and straight lines through those points, where they cross 0 as well."""
-    left, right, width = heights[:-1], heights[1:], np.diff(points)
+def _area(heights: npt.NDArray[np.float64], width: npt.NDArray[np.float64]) -> float:
+    """The area between 0 and straight lines between those heights, so wide apart, where they cross 0 as
+    well."""
+    left, right = heights[:-1], heights[1:]
     size = np.abs(left) + np.abs(right)
     crosses = left * right < 0.0
     halves = np.where(crosses, (left * left + right * right) / np.where(size > 0.0, size, 1.0), size)
