@@ -164,12 +164,16 @@ def test_metrics_may_be_asked_beside_the_rollouts_own(shop: Shop) -> None:
     shop.start()
     shop.visits(range(500), {"control": 2, "canary": 2})
     shop.now += timedelta(days=2)
+    for metric in ("revenue", "orders"):
+        shop.log.outcome(shop.now, unit="a stranger", metric=metric)
     also = [Question(name="revenue/orders"), Question(name="conversion"), Question(name="revenue/orders")]
     report = shop.experiments.report("shop", None, also).report
     assert [metric.metric for metric in report.metrics] == ["conversion", "refunds", "revenue/orders"]
     for wrong in ("", "/orders", "p99", "x" * 201):
         with pytest.raises(MalformedRequest):
             shop.experiments.report("shop", None, [Question(name=wrong)])
+    with pytest.raises(MalformedRequest, match="Nothing measures 'revenues'"):
+        shop.experiments.report("shop", None, [Question(name="orders/revenues")])
     with pytest.raises(MalformedRequest, match="more than 20"):
         shop.experiments.report("shop", None, [Question(name=f"m{n}") for n in range(19)])
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from fairlead.rollouts import ledger
 from fairlead.rollouts.assignments import AssignmentAudit, audit
 from fairlead.rollouts.exposed import Came, Exposed, evidence_of, exposed
 from fairlead.rollouts.ledger import Entry
+from fairlead.rollouts.logged import known_outcomes
 from fairlead.rollouts.moves import CANARY, CONTROL, STABLE, is_split
 from fairlead.rollouts.outcome_sums import Ask, quoted
 from fairlead.rollouts.spec import BUILT_IN, RolloutSpec
@@ -126,6 +128,8 @@ class Experiments:
         entry, rows = self.find(model, experiment)
         rollout = entry.rollout
         questions = _questions(rollout.spec, also)
+        if also:
+            _verify_known(also, known_outcomes(self._ask, model))
         by_generation = _by_generation(rows)
         with self._alone():
             seen, met, now = self._seen(rollout, questions, by_generation)
@@ -281,6 +285,19 @@ def _experiment(entry: Entry, phases: list[ExperimentPhase]) -> Experiment:
         goal=goals[0] if goals else None,
         phases=phases,
     )
+
+
+def _verify_known(asked: Sequence[Question], known: Collection[str]) -> None:
+    """Refuses names that no outcome of the model has ever had: they would be compared as if nobody did."""
+    for name in dict.fromkeys(part for question in asked for part in question.name.split("/")):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            meant = f"Did you mean {near[0]!r}? " if near else ""
+            listed = ", ".join(sorted(known))
+            raise MalformedRequest(
+                f"Nothing measures {name!r}.",
+                remedy=f"{meant}Known: {listed}. An outcome is known once the model had one.",
+            )
 
 
 def _questions(spec: RolloutSpec, also: Sequence[Question]) -> list[Question]:
