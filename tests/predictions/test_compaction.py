@@ -23,6 +23,10 @@ DAY = 86_400_000_000
 NOON = AT + DAY // 2
 
 
+def no_bins(model: str, identifier: str) -> None:
+    """Nothing here is a profile."""
+
+
 def file(name: str, rows: int, *, day: int = 0, model: str = "shop") -> DataFile:
     return DataFile(
         dataset="predictions",
@@ -103,7 +107,7 @@ def test_merged_predictions_are_sorted_typed_and_found(
         files.append(parquet.write_predictions(tmp_path, "shop", [table], features))
     everything = combine([table for _, table in prediction_tables(records, contracts)])
 
-    merged = merge(tmp_path, files)
+    merged = merge(tmp_path, files, no_bins, NOON)
 
     found = pa.concat_tables(parquet.read_table(tmp_path, merged))
     ids = found.column("prediction_id").to_pylist()
@@ -132,7 +136,7 @@ def test_merged_predictions_are_sorted_typed_and_found(
 def test_merged_outcomes_are_all_there(tmp_path: Path) -> None:
     tables = [outcome_table([make_outcome(value=float(number))] * 2) for number in range(3)]
     files = [parquet.write_table(tmp_path, "outcomes", [table], OUTCOMES) for table in tables]
-    merged = merge(tmp_path, files)
+    merged = merge(tmp_path, files, no_bins, NOON)
     found = pa.concat_tables(parquet.read_table(tmp_path, merged))
     assert sorted(found.column("value").to_pylist()) == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0]
 

@@ -14,7 +14,7 @@ import msgspec
 
 from fairlead.errors import InvalidContract
 
-__all__ = ["Action", "Contract", "Field", "FieldType", "Kind", "Output", "Scalar"]
+__all__ = ["Action", "Contract", "Field", "FieldType", "Kind", "Output", "Scalar", "class_name"]
 
 FieldType = Literal["float", "int", "bool", "string"]
 Kind = Literal["class", "number", "vector", "ranking"]
@@ -122,6 +122,11 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             _verify_field(field)
         _verify_output(self.output)
         return self
+
+
+def class_name(value: Scalar) -> str:
+    """How a class is called where classes are keys, as in `probabilities`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _verify_field(field: Field) -> None:

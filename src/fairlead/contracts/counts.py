@@ -26,7 +26,16 @@ from fairlead.contracts.profile import (
     count,
 )
 
-__all__ = ["Bins", "FieldCounts", "FieldKey", "bins_of", "merge", "reference_counts", "tally"]
+__all__ = [
+    "MOST_NEW",
+    "Bins",
+    "FieldCounts",
+    "FieldKey",
+    "bins_of",
+    "merge",
+    "reference_counts",
+    "tally",
+]
 
 Bins = NumberProfile | CategoryProfile
 """What values are counted on: the edges or categories of a profile."""

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from fairlead.contracts.contract import Contract, Field, Scalar
+from fairlead.contracts.contract import Contract, Field, Output, Scalar
 from fairlead.contracts.table import Column, Table
 from fairlead.errors import InvalidReference
 
@@ -26,7 +26,9 @@ __all__ = [
     "NumberProfile",
     "PredictionProfile",
     "ReferenceProfile",
+    "answers_profile",
     "count",
+    "field_profile",
     "profile",
 ]
 
@@ -114,7 +116,7 @@ def profile(
     """
     lent = like.fields if like is not None else {}
     fields = {
-        field.name: _field_profile(field, table.column(field.name), lent.get(field.name))
+        field.name: field_profile(field, table.column(field.name), lent.get(field.name))
         for field in contract.inputs
     }
     answers = None
@@ -122,7 +124,7 @@ def profile(
         if len(predictions) != table.rows:
             raise InvalidReference(f"{len(predictions)} predictions were given for {table.rows} rows.")
         lent_answers = like.prediction if like is not None else None
-        answers = _prediction_profile(contract, predictions, probabilities, lent_answers)
+        answers = answers_profile(contract.output, predictions, probabilities, lent_answers)
     return ReferenceProfile(contract_id=contract.id, rows=table.rows, fields=fields, prediction=answers)
 
 
@@ -142,7 +144,9 @@ def count(held: FieldProfile, values: Any, null: Array | None = None) -> npt.NDA
 # --- fields -------------------------------------------------------------------------------------------------
 
 
-def _field_profile(field: Field, column: Column, like: FieldProfile | None) -> FieldProfile:
+def field_profile(field: Field, column: Column, like: FieldProfile | None = None) -> FieldProfile:
+    """The profile of one column, on the bins of `like` where given. Raises `InvalidReference` when the column
+    does not fit the field."""
     number = column.type in ("float", "int")
     if number != (field.type in ("float", "int")) or bool(field.shape) != bool(column.shape):
         held = f"a list of {column.type}" if column.shape else column.type
@@ -254,17 +258,19 @@ def _present(values: Any, null: Array | None) -> list[Any]:
 # --- the model's answers ------------------------------------------------------------------------------------
 
 
-def _prediction_profile(
-    contract: Contract,
+def answers_profile(
+    output: Output,
     predictions: Sequence[Any],
-    probabilities: Sequence[Sequence[float]] | Array | None,
-    like: PredictionProfile | None,
+    probabilities: Sequence[Sequence[float]] | Array | None = None,
+    like: PredictionProfile | None = None,
 ) -> PredictionProfile:
+    """The profile of answers as `output` describes them, with their probabilities, of shape [rows, classes];
+    on the bins of `like` where given."""
     lent: Any = like.values if like is not None else None
     lent_scores = like.scores if like is not None else ()
-    match contract.output.kind:
+    match output.kind:
         case "class":
-            values = _category_profile(list(predictions), 0, contract.output.classes, lent)
+            values = _category_profile(list(predictions), 0, output.classes, lent)
             table = np.empty((0, 0)) if probabilities is None else np.asarray(probabilities, np.float64)
             return PredictionProfile(values=values, scores=_score_profiles(table.T, lent_scores))
         case "number":

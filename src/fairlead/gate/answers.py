@@ -9,9 +9,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from fairlead.contracts.contract import Output, Scalar
+from fairlead.contracts.contract import Output, Scalar, class_name
 from fairlead.errors import InvalidGate
-from fairlead.runtimes.binding import class_name
 
 __all__ = ["Answers", "as_class", "named", "truth_of"]
 

@@ -18,13 +18,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from fairlead.contracts.contract import Output
+from fairlead.contracts.contract import Output, class_name
 from fairlead.errors import InvalidGate
 from fairlead.experiments.fixed import paired
 from fairlead.experiments.sequences import Interval
 from fairlead.gate.answers import Answers
 from fairlead.gate.spec import MetricName
-from fairlead.runtimes.binding import class_name
 
 __all__ = ["Compared", "compare", "losses", "value_of", "verify_metric"]
 

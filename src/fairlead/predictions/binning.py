@@ -13,7 +13,7 @@ from functools import cached_property
 
 import msgspec
 
-from fairlead.contracts.contract import Contract, Field, Scalar
+from fairlead.contracts.contract import Contract, Field, Scalar, class_name
 from fairlead.contracts.counts import Bins, FieldKey, bins_of
 from fairlead.contracts.profile import CategoryProfile, NumberProfile, ReferenceProfile
 
@@ -21,6 +21,8 @@ __all__ = ["Binning", "ContractNote", "Entry", "SliceBy", "binning_of", "slices_
 
 MOST_PARTS = 50
 """A field cuts the traffic into so many slices at most."""
+MOST_SCORES = 50
+"""Of so many classes at most the scores are counted."""
 
 
 class ContractNote(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,18 +90,19 @@ def binning_of(
     contract_id: str,
     reference: ReferenceProfile,
     *,
-    classes: Iterable[object] = (),
+    classes: Iterable[Scalar] = (),
     fields: Iterable[Field] = (),
     origin: str | None = None,
 ) -> Binning:
     """The bins of a profile; `fields` say what is sliced, and which features are sensitive: those are not in
-    the log, so they are not counted."""
+    the log, so they are not counted. Of many classes the scores of the first fifty are."""
     hidden = {field.name for field in fields if field.sensitivity == "sensitive"}
-    bins = bins_of(reference, classes)
+    bins = bins_of(reference, map(class_name, classes))
+    scores = [key for key in bins if key.part == "score"][MOST_SCORES:]
     entries = tuple(
         Entry(key, held)
         for key, held in bins.items()
-        if not (key.part in ("feature", "elements") and key.name in hidden)
+        if key not in scores and not (key.part in ("feature", "elements") and key.name in hidden)
     )
     return Binning(
         contract_id=contract_id,

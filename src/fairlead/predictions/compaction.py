@@ -2,7 +2,7 @@
 
 Every flush leaves a file per model. Files of like size are merged when eight have gathered, so each row is
 rewritten only a few times. Once a day is over, what is left of it is merged too, unless that would rewrite a
-large file for the sake of a few rows.
+large file for the sake of a few rows. Profiles of a day become hours two days after it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fairlead.predictions.columns import OUTCOMES, with_features
 from fairlead.predictions.features import from_names, unify
 from fairlead.predictions.manifest import DataFile
 from fairlead.predictions.parquet import read_table, sorted_by_id, write_predictions, write_table
+from fairlead.predictions.profile_files import BinsOf, merge_profiles
 from fairlead.predictions.windows import WINDOWS
 
 __all__ = ["FULL_ROWS", "merge", "next_merge"]
@@ -27,6 +28,8 @@ FULL_ROWS = 1_000_000
 _TOGETHER = 8
 _MOST_TOGETHER = 64  # a merge holds one row group of each file in memory
 _DAY = 86_400_000_000
+_MINUTES_FOR = 2 * _DAY
+_MINUTE, _HOUR = 60, 3_600
 _SETTLED_AFTER = 3_600_000_000  # a day's stragglers are in an hour after it
 
 
@@ -35,11 +38,14 @@ def next_merge(files: Iterable[DataFile], now: int) -> list[DataFile]:
 
     `now` is Unix microseconds. Pure: the same files and time give the same answer.
     """
-    groups: dict[tuple[str, str, int], list[DataFile]] = {}
+    groups: dict[tuple[str, str, int, int], list[DataFile]] = {}
     for file in files:
         if file.rows < FULL_ROWS:
-            groups.setdefault((file.dataset, file.model or "", file.last_at // _DAY), []).append(file)
-    for (_, _, day), group in sorted(groups.items()):
+            key = (file.dataset, file.model or "", file.seconds, file.last_at // _DAY)
+            groups.setdefault(key, []).append(file)
+    for (_, _, _, day), group in sorted(groups.items()):
+        if _is_old(group[0], now):
+            return _up_to_full(sorted(group, key=lambda file: (file.first_at, file.path)))
         settled = now > (day + 1) * _DAY + _SETTLED_AFTER
         for candidates in [group] if settled else _like_sized(group):
             chosen = _up_to_full(sorted(candidates, key=lambda file: (file.first_at, file.path)))
@@ -48,15 +54,22 @@ def next_merge(files: Iterable[DataFile], now: int) -> list[DataFile]:
     return []
 
 
-def merge(root: Path, files: list[DataFile]) -> DataFile:
+def merge(root: Path, files: list[DataFile], bins: BinsOf, now: int) -> DataFile:
     """One new file with the rows of all, which stay where they are. Raises OSError when the disk refuses."""
     kind, model = files[0].dataset, files[0].model
+    if kind == "profiles":
+        return merge_profiles(root, files, bins, _HOUR if _is_old(files[0], now) else files[0].seconds)
     if kind == "predictions" and model is not None:
         features = unify(from_names(file.features) for file in files)
         sources = [_conformed(root, file, features) for file in files]
         return write_predictions(root, model, _merge_sorted(sources), features)
     schema = OUTCOMES if kind == "outcomes" else WINDOWS
     return write_table(root, kind, (table for file in files for table in read_table(root, file)), schema)
+
+
+def _is_old(file: DataFile, now: int) -> bool:
+    """Whether the minutes of a file of profiles shall become hours."""
+    return file.seconds == _MINUTE and now > (file.last_at // _DAY + 1) * _DAY + _MINUTES_FOR
 
 
 def _like_sized(files: list[DataFile]) -> list[list[DataFile]]:

@@ -16,7 +16,7 @@ import fcntl
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -25,11 +25,19 @@ import msgspec
 
 from fairlead.errors import DataFolderInUse, FairleadError, StorageFull, StoreUnavailable
 from fairlead.predictions import compaction
+from fairlead.predictions.blocks import PROFILES
 from fairlead.predictions.columns import OUTCOMES, combine
 from fairlead.predictions.fresh import FreshRows
 from fairlead.predictions.leases import Leases
 from fairlead.predictions.manifest import DataFile, Manifest, recover, save_manifest
-from fairlead.predictions.parquet import remove_files, sorted_by_id, write_predictions, write_table
+from fairlead.predictions.parquet import (
+    remove_files,
+    sorted_by_id,
+    write_predictions,
+    write_profiles,
+    write_table,
+)
+from fairlead.predictions.profiler import Profiler
 from fairlead.predictions.record import Outcome, PredictionRecord, SchemaFrame
 from fairlead.predictions.tables import TableRecord, records_of
 from fairlead.predictions.tail import SegmentTail
@@ -101,6 +109,7 @@ class Ingest:
         self._manifest = recover(self.root)
         self._tail = SegmentTail(data_folder / "log", self._manifest.positions)
         self._contracts: dict[str, SchemaFrame] = dict(self._manifest.contracts)
+        self.profiler = Profiler(data_folder)
         self._fresh, self._flushing = FreshRows(), FreshRows()
         self._leases = Leases(self.root)
         self._oldest_fresh: float | None = None
@@ -163,6 +172,12 @@ class Ingest:
         """Names and types of that contract's features, when a record of it has been read."""
         return self._contracts.get(contract_id or "")
 
+    @property
+    def contracts(self) -> Mapping[str, SchemaFrame]:
+        """Every contract of which a record has been read, by its id."""
+        with self._state:
+            return dict(self._contracts)
+
     def flush(self) -> bool:
         """Brings everything that was read to Parquet; whether there was anything to do.
 
@@ -202,11 +217,12 @@ class Ingest:
     def compact(self) -> bool:
         """Merges small files once; whether there was anything worth it. Raises like `flush`."""
         with self._writing:
-            files = compaction.next_merge(self._manifest.files, int(self._clock() * 1e6))
+            now = int(self._clock() * 1e6)
+            files = compaction.next_merge(self._manifest.files, now)
             if not files:
                 return False
             try:
-                merged = compaction.merge(self.root, files)
+                merged = compaction.merge(self.root, files, self.profiler.bins.of_id, now)
                 try:
                     self._commit(
                         lambda now: msgspec.structs.replace(
@@ -294,6 +310,8 @@ class Ingest:
             features = table.schema.field("features").type
             windows.append(window_table(table))
             written.append(write_predictions(self.root, model, [table], features))
+            profiles = self.profiler.profiles(model, table, self._contracts)
+            written.append(write_profiles(self.root, model, profiles, PROFILES, 60))
         if windows:
             written.append(write_table(self.root, "windows", windows, WINDOWS))
         if rows.outcomes:

@@ -20,7 +20,7 @@ from fairlead.predictions.record import SchemaFrame
 
 __all__ = ["DataFile", "Dataset", "Manifest", "recover", "save_manifest", "sync_folder"]
 
-Dataset = Literal["predictions", "outcomes", "windows"]
+Dataset = Literal["predictions", "outcomes", "windows", "profiles"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `first_at` and `last_at` are the earliest and latest time in it, in Unix microseconds (of `at`; of
     `received_at` in outcomes). `features` names each feature with its Arrow type.
+    `seconds` is how long each row of a profile is.
     """
 
     dataset: Dataset
@@ -43,6 +44,7 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str | None = None
     index: str | None = None
     features: dict[str, str] = {}
+    seconds: int = 0
 
     def paths(self) -> list[str]:
         """Everything that belongs to it in the folder."""

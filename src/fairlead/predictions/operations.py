@@ -7,6 +7,8 @@
 | `answered` | `model`, `since`, `until`, `where`, `before`, `limit` | records of requests, newest first |
 | `windows` | `model`, `since`, `until`, `step` | a `Window` per step, version, arm, role, source |
 | `version_metrics` | `model`, `version`, `window_seconds`, `source` | a `Window` |
+| `profiles` | see `counted.counted_windows` | a `CountedWindow` per step, contract, bins and slice |
+| `bins` | `model`, `bins` | the `Binning` of that id, or null |
 | `outcomes` | `model`, `since`, `until`, `source` | an `OutcomeSummary` per version and arm |
 | `shadow` | `model`, `since`, `until`, `version`, `slices` | a `ShadowReport` |
 | `assignments`, `exposures` | `model`, `experiment`, `part`, `parts` | a portion of `exposures.py` |
@@ -31,6 +33,7 @@ from msgspec import Meta
 
 from fairlead.errors import MalformedRequest
 from fairlead.predictions.exposures import assignments, exposures
+from fairlead.predictions.profiles import Profiles
 from fairlead.predictions.query import Queries
 from fairlead.predictions.record import Source
 from fairlead.predictions.shadows import shadow_report
@@ -73,6 +76,22 @@ class _Windows(_Arguments):
     step: int = 60
 
 
+class _Profiles(_Arguments):
+    model: str
+    since: _Time
+    until: _Time
+    step: int | None = None
+    version: str | None = None
+    arm: str | None = None
+    slice: str | None = ""
+    source: Source | None = None
+
+
+class _Bins(_Arguments):
+    model: str
+    bins: str
+
+
 class _VersionMetrics(_Arguments):
     model: str
     version: str
@@ -108,6 +127,7 @@ class Operations:
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
         self._summaries = Summaries(queries)
+        self._profiles = Profiles(queries.ingest)
         self._known: dict[str, tuple[type[_Arguments], Callable[[Any], Any]]] = {
             "sql": (_Sql, self._sql),
             "find": (_Find, lambda asked: queries.find(asked.request_id)),
@@ -116,6 +136,11 @@ class Operations:
                 _Windows,
                 lambda asked: self._summaries.windows(asked.model, asked.since, asked.until, asked.step),
             ),
+            "profiles": (
+                _Profiles,
+                lambda asked: self._profiles.windows(**msgspec.structs.asdict(asked)),
+            ),
+            "bins": (_Bins, lambda asked: self._profiles.bins(asked.model, asked.bins)),
             "version_metrics": (_VersionMetrics, self._version_metrics),
             "outcomes": (
                 _Outcomes,

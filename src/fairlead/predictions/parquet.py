@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,17 +29,26 @@ from fairlead.predictions.manifest import DataFile, Dataset, sync_folder
 
 __all__ = [
     "ROWS_PER_GROUP",
+    "folder_of",
     "read_rows",
     "read_table",
     "remove_files",
     "sorted_by_id",
     "write_predictions",
+    "write_profiles",
     "write_table",
 ]
 
 ROWS_PER_GROUP = 10_000
 
-_TIME_OF: dict[Dataset, str] = {"predictions": "at", "outcomes": "received_at", "windows": "minute"}
+_TIME_OF: dict[Dataset, str] = {
+    "predictions": "at",
+    "outcomes": "received_at",
+    "windows": "minute",
+    "profiles": "minute",
+}
+_PROFILES_PER_GROUP = 500
+"""A row of counts is some kilobytes."""
 _MOSTLY_UNIQUE = {"prediction_id", "request_id", "feature_hash", "probabilities", "trace_id", "outcome_id"}
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -66,6 +76,14 @@ def write_predictions(
 def write_table(root: Path, dataset: Dataset, tables: Iterable[pa.Table], schema: pa.Schema) -> DataFile:
     """One file of another dataset. Raises OSError like `write_predictions`."""
     return _write(root, dataset, tables, schema, None, NO_FEATURES)
+
+
+def write_profiles(
+    root: Path, model: str, tables: Iterable[pa.Table], schema: pa.Schema, seconds: int
+) -> DataFile:
+    """One file of a model's profiles, each of `seconds`. Raises OSError like `write_predictions`."""
+    written = _write(root, "profiles", tables, schema, model, NO_FEATURES)
+    return msgspec.structs.replace(written, seconds=seconds)
 
 
 def read_table(root: Path, file: DataFile) -> Iterator[pa.Table]:
@@ -113,20 +131,21 @@ def _write(
     model: str | None,
     features: pa.StructType,
 ) -> DataFile:
-    groups = _regroup(tables)
+    size = _PROFILES_PER_GROUP if dataset == "profiles" else ROWS_PER_GROUP
+    groups = _regroup(tables, size)
     first = next(groups)
-    folder = root / dataset if model is None else root / dataset / _folder_of(model)
+    folder = root / dataset if model is None else root / dataset / folder_of(model)
     folder.mkdir(parents=True, exist_ok=True)
     started = datetime.fromtimestamp(_times(first, dataset)[0] / 1e6, UTC)
     path = folder / f"{started:%Y%m%dT%H%M%S}-{secrets.token_hex(6)}.parquet"
-    index = path.with_suffix(".index.npy") if model is not None else None
+    index = path.with_suffix(".index.npy") if dataset == "predictions" else None
     rows, spans, hashes = 0, [], []
     try:
         with pq.ParquetWriter(
             path, schema, compression="zstd", use_dictionary=_repetitive(schema), write_page_index=True
         ) as writer:
             for group in chain([first], groups):
-                writer.write_table(group, row_group_size=ROWS_PER_GROUP)
+                writer.write_table(group, row_group_size=size)
                 rows += group.num_rows
                 spans.append(_times(group, dataset))
                 if index is not None:
@@ -167,17 +186,17 @@ def _repetitive(schema: pa.Schema) -> list[str]:
     return found
 
 
-def _regroup(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def _regroup(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
     """The same rows in tables of one row group each, so that small tables do not make small groups."""
     held: list[pa.Table] = []
     count = 0
     for table in tables:
         held.append(table)
         count += table.num_rows
-        while count >= ROWS_PER_GROUP:
+        while count >= size:
             joined = pa.concat_tables(held)
-            yield joined.slice(0, ROWS_PER_GROUP)
-            held, count = [joined.slice(ROWS_PER_GROUP)], count - ROWS_PER_GROUP
+            yield joined.slice(0, size)
+            held, count = [joined.slice(size)], count - size
     if count:
         yield pa.concat_tables(held)
 
@@ -187,7 +206,7 @@ def _times(table: pa.Table, dataset: Dataset) -> tuple[int, int]:
     return span["min"].value, span["max"].value
 
 
-def _folder_of(model: str) -> str:
+def folder_of(model: str) -> str:
     """A folder name for the model; a name that no registry would give out is replaced by its hash."""
     return model if _PLAIN_NAME.fullmatch(model) else f"_{xxhash.xxh3_64_hexdigest(model.encode())}"
 

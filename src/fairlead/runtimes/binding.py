@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from fairlead.contracts.contract import Contract, Field
+from fairlead.contracts.contract import Contract, Field, class_name
 from fairlead.errors import InvalidContract, RuntimeFailed
 from fairlead.runtimes.base import NUMPY_TYPES, Array, RuntimeSpec, Tensors
 
-__all__ = ["Binding", "Prediction", "Row", "class_name"]
+__all__ = ["Binding", "Prediction", "Row"]
 
 Row = tuple[Any, ...]
 _json = msgspec.json.Encoder().encode
@@ -336,8 +336,3 @@ def _required(name: str | None, part: str) -> str:
     if name is None:
         raise InvalidContract(f"The contract's output needs the model's {part!r} tensor, and none is bound.")
     return name
-
-
-def class_name(value: str | int | bool) -> str:
-    """How a class is called where classes are keys, as in `probabilities`."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -20,6 +20,7 @@ import msgspec
 
 from fairlead.registry.versions import VersionSpec
 from fairlead.routing.plan import Plan
+from fairlead.stores.files import write_whole
 
 __all__ = [
     "DataFolder",
@@ -29,7 +30,6 @@ __all__ = [
     "ModelReport",
     "Override",
     "ServingPlan",
-    "write_whole",
 ]
 
 _T = TypeVar("_T")
@@ -231,17 +231,6 @@ class FolderWatch:
             self._settled = True
             return True
         return False
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replaces a file so that a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path, kind: type[_T]) -> _T | None:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from fairlead.serving.folder import DataFolder, write_whole
+from fairlead.serving.folder import DataFolder
 from fairlead.serving.live import LoadedVersion
+from fairlead.stores.files import write_whole
 
 __all__ = ["RecentList"]
 

@@ -1,0 +1,287 @@
+"""Profiles: every row that was served is counted, once, on the bins of its contract."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from fairlead.contracts.contract import Contract, Field, Output
+from fairlead.contracts.counts import FieldCounts, FieldKey, merge, tally
+from fairlead.contracts.profile import profile
+from fairlead.contracts.table import read_table
+from fairlead.errors import InvalidQuery
+from fairlead.predictions.binning import ContractNote
+from fairlead.predictions.counted import CountedWindow
+from fairlead.predictions.ingest import Ingest
+from fairlead.predictions.profiles import Profiles
+from fairlead.predictions.record import SchemaFrame
+from fairlead.predictions.segments import SegmentWriter, frame
+from fairlead.stores.files import write_whole
+from tests.predictions.records import AT, SCHEMA, make_record
+
+BEGIN = datetime.fromtimestamp(AT / 1e6, UTC)
+HOUR = timedelta(hours=1)
+CONTRACT = Contract(
+    inputs=(
+        Field(name="age", type="float", nullable=True, slice=True),
+        Field(name="visits", type="int"),
+        Field(name="country", type="string", categories=("DE", "FR", "Österreich"), slice=True),
+        Field(name="secret", type="float", sensitivity="sensitive"),
+        Field(name="basket", type="float", shape=(-1,)),
+    ),
+    output=Output(kind="class", classes=(0, 1)),
+)
+FRAME = SchemaFrame(
+    CONTRACT.id,
+    CONTRACT.names,
+    ("float", "int", "string", "float", "list<float>"),
+    ("none", "none", "none", "sensitive", "none"),
+)
+KEYS = [
+    FieldKey("feature", "age"),
+    FieldKey("feature", "visits"),
+    FieldKey("feature", "country"),
+    FieldKey("feature", "basket"),
+    FieldKey("elements", "basket"),
+    FieldKey("prediction", ""),
+    FieldKey("score", "0"),
+    FieldKey("score", "1"),
+]
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> SegmentWriter:
+    opened = SegmentWriter(tmp_path / "log" / "g0")
+    opened.register_schema(SCHEMA)
+    opened.register_schema(FRAME)
+    return opened
+
+
+def rows_of(count: int, seed: int = 1) -> list[tuple[Any, ...]]:
+    chance = random.Random(seed)
+    return [
+        (
+            None if chance.random() < 0.1 else chance.gauss(40, 12),
+            chance.randrange(50),
+            chance.choice(("DE", "FR", "Österreich")),
+            1.5,
+            [chance.random() for _ in range(chance.randrange(4))],
+        )
+        for _ in range(count)
+    ]
+
+
+def note_reference(data: Path, count: int = 500) -> None:
+    """What the agent does for a version whose reference are such rows."""
+    rows = rows_of(count, seed=9)
+    columns = dict(zip(CONTRACT.names, map(list, zip(*rows, strict=True)), strict=True))
+    reference = profile(
+        read_table(columns),
+        CONTRACT,
+        predictions=[index % 2 for index in range(count)],
+        probabilities=np.linspace(0, 1, 2 * count).reshape(count, 2),
+    )
+    folder = data / "bins" / "shop"
+    folder.mkdir(parents=True)
+    note = ContractNote(contract=CONTRACT, version="v1", reference=reference)
+    write_whole(folder / f"{CONTRACT.id}.json", msgspec.json.encode(note))
+
+
+def whole(ingest: Ingest, **asked: Any) -> list[CountedWindow]:
+    return Profiles(ingest).windows("shop", BEGIN, BEGIN + timedelta(days=1), **asked)
+
+
+def served(features: Any, **changes: Any) -> bytes:
+    return frame(make_record(features, contract_id=CONTRACT.id, **changes))
+
+
+def test_counts_are_those_of_the_rows_one_by_one(tmp_path: Path, writer: SegmentWriter) -> None:
+    note_reference(tmp_path)
+    ingest, rows = Ingest(tmp_path), rows_of(400)
+    for row in rows:
+        writer.append(served(row, prediction="1", probabilities='{"0":0.25,"1":0.75}'))
+    ingest.poll()
+    before = whole(ingest)
+    ingest.flush()
+    (window,) = whole(ingest)
+    assert [window] == before, "the same before and after they are in Parquet"
+    binning = Profiles(ingest).bins("shop", window.bins or "")
+    assert binning is not None
+    assert (binning.origin, list(binning.bins), list(window.counts)) == ("v1", KEYS, KEYS)
+    assert (window.rows, window.ok, window.unread) == (400, 400, 0)
+    ages = [row[0] for row in rows]
+    wanted = {
+        "age": tally(binning.bins[KEYS[0]], [age for age in ages if age is not None], nulls=ages.count(None)),
+        "visits": tally(binning.bins[KEYS[1]], [row[1] for row in rows]),
+        "country": tally(binning.bins[KEYS[2]], [row[2] for row in rows]),
+        "basket": tally(binning.bins[KEYS[3]], [len(row[4]) for row in rows]),
+    }
+    for name, counts in wanted.items():
+        assert_same(window.counts[FieldKey("feature", name)], counts)
+    elements = [item for row in rows for item in row[4]]
+    assert_same(window.counts[KEYS[4]], tally(binning.bins[KEYS[4]], elements))
+    assert window.counts[KEYS[5]].counts == (0, 400, 0)
+    assert window.counts[FieldKey("score", "1")].mean == pytest.approx(0.75)
+
+
+def assert_same(found: FieldCounts, wanted: FieldCounts) -> None:
+    assert (found.counts, found.nulls, found.misfits) == (wanted.counts, wanted.nulls, wanted.misfits)
+    assert (found.low, found.high, found.new) == (wanted.low, wanted.high, wanted.new)
+    assert found.mean == pytest.approx(wanted.mean)
+    assert found.m2 == pytest.approx(wanted.m2)
+
+
+def test_slices_and_steps_and_versions_add_up_to_the_whole(tmp_path: Path, writer: SegmentWriter) -> None:
+    note_reference(tmp_path)
+    ingest, rows = Ingest(tmp_path), rows_of(600)
+    for number, row in enumerate(rows):
+        version = "v2" if number % 5 == 0 else "v1"
+        writer.append(served(row, at=AT + number * 1_000_000, served_version=version))
+    ingest.poll()
+    ingest.flush()
+    (everything,) = whole(ingest)
+    by_slice = {window.slice: window for window in whole(ingest, slice=None)}
+    countries = Counter(row[2] for row in rows)
+    assert {name: by_slice[f"country={name}"].rows for name in countries} == countries
+    ages = [window for name, window in by_slice.items() if name.startswith("age=")]
+    assert len(ages) == 4
+    assert sum(window.rows for window in ages) == sum(row[0] is not None for row in rows)
+    for parts in (
+        [by_slice[f"country={name}"] for name in countries],
+        whole(ingest, step=60),
+        [*whole(ingest, version="v1"), *whole(ingest, version="v2")],
+    ):
+        assert sum(part.rows for part in parts) == everything.rows
+        for key in KEYS:
+            assert_same(merge(part.counts[key] for part in parts), everything.counts[key])
+    assert len(whole(ingest, step=60)) == 10
+    assert whole(ingest, version="v3") == []
+    assert [window.rows for window in whole(ingest, slice="country=Österreich")] == [countries["Österreich"]]
+
+
+def test_what_was_refused_or_stood_in_counts_as_it_was_sent(tmp_path: Path, writer: SegmentWriter) -> None:
+    note_reference(tmp_path)
+    ingest = Ingest(tmp_path)
+
+    def breach(field: str, rule: str, value: Any = None) -> str:
+        found = [{"field": field, "rule": rule, "value": value, "expected": "…"}]
+        return msgspec.json.encode(found).decode()
+
+    refused = {"age": 41.0, "visits": 3, "country": "DE", "secret": "…", "basket": "[1.0, 2.0]"}
+    answerless: dict[str, Any] = {"prediction": None, "probabilities": None, "status": "rejected"}
+    for changes in (
+        {"refused": {**refused, "country": "🦄"}, "violations": breach("country", "category", "🦄")},
+        {"refused": {**refused, "visits": "x"}, "violations": breach("visits", "type", "x")},
+        {"refused": {"country": "DE"}, "violations": breach("age", "missing")},
+        {"refused": {**refused, "age": 1e6}, "violations": breach("age", "range", 1e6)},
+        {"refused": {**refused, "zzz": "…"}, "violations": breach("zzz", "unknown", "…")},
+    ):
+        held = msgspec.json.encode(changes["refused"]).decode()
+        writer.append(served(None, **answerless, refused=held, violations=changes["violations"]))
+    writer.append(served(None, **answerless))  # nothing is known of what it held
+    imputed = (40.0, 2, "DE", None, [])
+    writer.append(served(imputed, flags=breach("age", "missing")))
+    writer.append(served(imputed, flags=breach("visits", "type", "many")))
+    ingest.poll()
+    ingest.flush()
+    (window,) = whole(ingest)
+    assert (window.rows, window.ok, window.rejected, window.unread) == (8, 2, 6, 1)
+    assert window.breaches == {
+        "age": {"missing": 2, "range": 1},
+        "visits": {"type": 2},
+        "country": {"category": 1},
+        "": {"unknown": 1},
+    }
+    age, visits, country = (window.counts[key] for key in KEYS[:3])
+    assert (age.nulls, age.high, age.counts[-1], age.n) == (2, 1e6, 1, 5)
+    assert (visits.misfits, visits.nulls) == (2, 1)
+    assert country.new == {"🦄": 1}
+    for key in KEYS[:4]:
+        assert window.counts[key].rows + window.unread == window.rows, key
+    assert window.counts[KEYS[3]].counts[-1] == 0
+    assert window.counts[KEYS[4]].n == 8
+    assert window.counts[KEYS[5]].rows == window.ok
+    assert {held.slice: held.rows for held in whole(ingest, slice="country=DE")} == {"country=DE": 6}
+
+
+def test_several_contracts_and_unknown_ones_are_counted_apart(tmp_path: Path, writer: SegmentWriter) -> None:
+    note_reference(tmp_path)
+    ingest = Ingest(tmp_path)
+    writer.append(*[served(row) for row in rows_of(20)])
+    writer.append(*[frame(make_record()) for _ in range(30)])
+    writer.append(frame(make_record(None, contract_id=None)), frame(make_record(contract_id="../../etc")))
+    ingest.poll()
+    ingest.flush()
+    windows = {window.contract_id: window for window in whole(ingest)}
+    assert {name: window.rows for name, window in windows.items()} == {
+        CONTRACT.id: 20,
+        SCHEMA.contract_id: 30,
+        None: 1,
+        "../../etc": 1,
+    }
+    assert windows[None].unread == windows["../../etc"].unread == 1
+    assert windows[SCHEMA.contract_id].counts[FieldKey("feature", "age")].rows == 30
+    assert windows[CONTRACT.id].counts[FieldKey("feature", "age")].rows == 20
+
+
+def test_without_a_reference_the_first_rows_give_the_bins_and_a_restart_finds_them(
+    tmp_path: Path, writer: SegmentWriter
+) -> None:
+    first = Ingest(tmp_path)
+    writer.append(*[frame(make_record((float(age), 1, True, "DE", []))) for age in range(40)])
+    first.poll()
+    first.flush()
+    (before,) = whole(first)
+    binning = Profiles(first).bins("shop", before.bins or "")
+    assert binning is not None
+    assert binning.origin is None
+    first.close()
+    second = Ingest(tmp_path)
+    writer.append(*[frame(make_record((900.0, 1, True, "NL", []))) for _ in range(5)])
+    second.poll()
+    second.flush()
+    (window,) = whole(second)
+    assert (window.bins, window.rows) == (before.bins, 45)
+    assert window.counts[FieldKey("feature", "age")].counts[-1] == 5
+    assert window.counts[FieldKey("feature", "country")].new == {"NL": 5}
+
+
+def test_compaction_and_late_rows_keep_every_sum(tmp_path: Path, writer: SegmentWriter) -> None:
+    now = [AT / 1e6]
+    ingest = Ingest(tmp_path, clock=lambda: now[0])
+    for number in range(9):
+        late = AT - 86_400_000_000 * (number % 2)
+        writer.append(*[frame(make_record(at=late + serial * 20_000_000)) for serial in range(10)])
+        ingest.poll()
+        ingest.flush()
+    wide = {"since": BEGIN - timedelta(days=2), "until": BEGIN + timedelta(days=1), "slice": None}
+    before = Profiles(ingest).windows("shop", **wide)
+    for days in (0, 1, 5):
+        now[0] = AT / 1e6 + days * 86_400
+        while ingest.compact():
+            pass
+        (window,) = Profiles(ingest).windows("shop", **wide)
+        assert window.rows == 90
+        for key, counts in window.counts.items():
+            assert_same(counts, before[0].counts[key])
+    with ingest.snapshot() as snapshot:
+        profiles = [file for file in snapshot.files if file.dataset == "profiles"]
+    assert [(file.seconds, file.rows) for file in profiles] == [(3_600, 1), (3_600, 1)]
+    assert ingest.flush() is False
+
+
+def test_a_step_that_is_none_is_refused(tmp_path: Path) -> None:
+    profiles = Profiles(Ingest(tmp_path))
+    for step, reason in ((61, "whole minutes"), (0, "whole minutes"), (60, "longer step")):
+        with pytest.raises(InvalidQuery) as refused:
+            profiles.windows("shop", BEGIN, BEGIN + timedelta(days=400), step=step)
+        assert reason in f"{refused.value} {refused.value.remedy}"
+    assert profiles.windows("shop", BEGIN, BEGIN + HOUR) == []
+    assert profiles.bins("shop", "../x") is None
