@@ -10,15 +10,15 @@ import msgspec
 
 from fairlead.contracts.contract import Contract
 from fairlead.contracts.document import to_json
-from fairlead.contracts.profile import ReferenceProfile, profile
+from fairlead.contracts.profile import REFERENCE_FILE, ReferenceProfile, profile
 from fairlead.contracts.table import Table
 from fairlead.errors import InvalidContract
 from fairlead.runtimes.base import RuntimeSpec
 
 __all__ = ["CONTRACT", "DOCUMENTS", "in_order_of", "profile_of_onnx", "write_documents"]
 
-CONTRACT, PROOF, REFERENCE = "contract.json", "proof.json", "reference.json"
-DOCUMENTS = (CONTRACT, PROOF, REFERENCE)
+CONTRACT, PROOF = "contract.json", "proof.json"
+DOCUMENTS = (CONTRACT, PROOF, REFERENCE_FILE)
 
 
 def write_documents(
@@ -27,7 +27,7 @@ def write_documents(
     """The files by their path within the version."""
     folder.mkdir()
     contents = {CONTRACT: to_json(contract).encode()}
-    for name, document in ((PROOF, proof), (REFERENCE, held)):
+    for name, document in ((PROOF, proof), (REFERENCE_FILE, held)):
         if document is not None:
             contents[name] = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
     for name, content in contents.items():

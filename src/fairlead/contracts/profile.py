@@ -20,6 +20,7 @@ from fairlead.contracts.table import Column, Table
 from fairlead.errors import InvalidReference
 
 __all__ = [
+    "REFERENCE_FILE",
     "CategoryProfile",
     "FieldProfile",
     "ListProfile",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+
+REFERENCE_FILE = "reference.json"
+"""The profile's name among the files of a version."""
 
 BINS = 20
 TOP_CATEGORIES = 100

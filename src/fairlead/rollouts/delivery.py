@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from fairlead.errors import FairleadError
 from fairlead.registry.registry import Registry
 from fairlead.registry.versions import VersionSpec
+from fairlead.rollouts.contract_notes import ContractNotes
 from fairlead.rollouts.files import VersionFiles
 from fairlead.routing import plans
 from fairlead.routing.plan import Plan
@@ -56,6 +57,7 @@ class Delivery:
         self._keep = timedelta(hours=settings.rollback_hours)
         self._clock = clock
         self.files = VersionFiles(registry.blobs, folder)
+        self._contracts = ContractNotes(registry, folder)
         self.failures: dict[str, Failure] = {}
         self._seen: dict[str, object] = {}
         self._written: dict[str, ModelPlans] = {}
@@ -136,6 +138,7 @@ class Delivery:
         specs |= {name: self._spec(plan.model, name) for name in kept}
         for spec in specs.values():
             self._note_cost(spec)
+            self._contracts.note(spec)
         return ServingPlan(plan=plan, versions=specs, keep=kept)
 
     def _is_here(self, model: str, version: str) -> bool:

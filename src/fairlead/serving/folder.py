@@ -126,6 +126,7 @@ class DataFolder:
         self.models_socket = root / "run" / "models.sock"
         self.log = root / "log"
         self.predictions = root / "predictions"
+        self.bins = root / "bins"
         self.ingest_socket = root / "run" / "ingest.sock"
 
     def make(self) -> DataFolder:
