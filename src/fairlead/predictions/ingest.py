@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import msgspec
+import pyarrow as pa
 
 from fairlead.errors import DataFolderInUse, FairleadError, StorageFull, StoreUnavailable
 from fairlead.predictions import compaction
@@ -310,12 +311,15 @@ class Ingest:
             features = table.schema.field("features").type
             windows.append(window_table(table))
             written.append(write_predictions(self.root, model, [table], features))
-            profiles = self.profiler.profiles(model, table, self._contracts)
-            written.append(write_profiles(self.root, model, profiles, PROFILES, 60))
+            written.extend(self._write_profiles(model, table))
         if windows:
             written.append(write_table(self.root, "windows", windows, WINDOWS))
         if rows.outcomes:
             written.append(write_table(self.root, "outcomes", rows.outcomes, OUTCOMES))
+
+    def _write_profiles(self, model: str, table: pa.Table) -> list[DataFile]:
+        profiles = self.profiler.profiles(model, table, self._contracts)
+        return [write_profiles(self.root, model, profiles, PROFILES, 60)]
 
     def _commit(self, change: Callable[[Manifest], Manifest]) -> None:
         with self._state:
