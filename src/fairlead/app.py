@@ -39,6 +39,8 @@ def run_control(settings: Settings) -> None:
     from fairlead.evaluation.scoring import SCORING
     from fairlead.gate.runs import GATES
     from fairlead.monitoring.loop import Looker, Loop
+    from fairlead.monitoring.performing import PerformingLooker
+    from fairlead.monitoring.verdicts import Rules
     from fairlead.predictions.ask import IngestClient
     from fairlead.registry.registry import Registry
     from fairlead.rollouts.controller import Controller
@@ -75,7 +77,7 @@ def run_control(settings: Settings) -> None:
         name = f"control-{socket.gethostname()}-{os.getpid()}"
         controller = Controller(database, traffic, folder.counters, name=name, ask=ingest.rows)
         syncs = Syncs(database, folder.log, name=name)
-        lookers: list[Looker] = []
+        lookers: list[Looker] = [PerformingLooker(registry, ingest, Rules())]
         loop = Loop(database, lookers, name=name)
         app = create_app(settings, database, registry, traffic, ingest, folder, syncs)
 

@@ -190,3 +190,22 @@ def test_a_shadow_is_told_beside_what_was_answered(log: Api) -> None:
     assert report["confusion"] == [{"answered": "1", "shadow": "0", "rows": 1}]
     assert log.refused("GET", "/models/none/shadow") == (404, "model_not_found")
     assert log.refused("GET", "/models/shop/shadow?version=v9") == (404, "version_not_found")
+
+
+def test_a_versions_performance_calibration_and_fairness_can_be_asked_for(log: Api) -> None:
+    status, found = log.call("GET", "/models/shop/performance?version=v1")
+    assert status == 200
+    assert found["performance"]["version"] == "v1"
+    assert found["performance"]["answers"] == 4
+    assert {one["status"] for one in found["findings"]} == {"insufficient"}
+    status, found = log.call("GET", "/models/shop/calibration")
+    assert (status, found["version"], found["calibration"]) == (200, "v2", None)
+    status, found = log.call("GET", "/models/shop/fairness?version=v1")
+    assert (status, found["slices"]) == (200, [])
+
+
+@pytest.mark.parametrize("what", ["performance", "calibration", "fairness"])
+def test_what_is_not_there_has_no_performance(log: Api, what: str) -> None:
+    assert log.refused("GET", f"/models/none/{what}") == (404, "model_not_found")
+    assert log.refused("GET", f"/models/shop/{what}?version=v9") == (404, "version_not_found")
+    assert log.refused("GET", f"/models/shop/{what}?since=2999-01-01T00:00:00Z") == (400, "malformed_request")

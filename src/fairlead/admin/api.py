@@ -19,6 +19,7 @@ from fairlead.admin.experiments import experiment_routes
 from fairlead.admin.freezes import freeze_routes
 from fairlead.admin.gates import gate_routes
 from fairlead.admin.models import model_routes
+from fairlead.admin.performance import performance_routes
 from fairlead.admin.predictions import prediction_routes
 from fairlead.admin.problems import Edge, refuse_as_problems
 from fairlead.admin.replays import replay_routes
@@ -32,6 +33,8 @@ from fairlead.admin.versions import version_routes
 from fairlead.admin.wire import Json, describe
 from fairlead.evaluation.jobs import Replays
 from fairlead.gate.runs import Gates
+from fairlead.monitoring.performing import Performing
+from fairlead.monitoring.verdicts import Rules
 from fairlead.predictions.ask import IngestClient
 from fairlead.registry.registry import Registry
 from fairlead.rollouts.commands import Rollouts
@@ -56,6 +59,7 @@ _TAGS = [
     {"name": "experiments", "description": "What split traffic has found out about a version."},
     {"name": "gates", "description": "Versions judged before they get traffic."},
     {"name": "predictions", "description": "The prediction log and what became of predictions."},
+    {"name": "monitoring", "description": "How versions do by their labels, and whom they treat how."},
     {"name": "replays", "description": "Logged requests again, by the version that answered or another."},
     {"name": "status", "description": "What goes on now."},
 ]
@@ -109,6 +113,7 @@ def create_app(
     routes.include_router(freeze_routes(database))
     routes.include_router(gate_routes(gates))
     routes.include_router(prediction_routes(ingest, registry))
+    routes.include_router(performance_routes(registry, Performing(registry, ingest), Rules()))
     replays = Replays(registry, ingest, folder, trust_pickle=settings.trust_pickle)
     routes.include_router(replay_routes(replays))
     routes.include_router(sync_routes(syncs))

@@ -20,7 +20,7 @@ from fairlead.experiments.aggregates import Proportion
 from fairlead.experiments.fixed import gap, wilson
 from fairlead.experiments.sequences import Interval
 
-__all__ = ["Gap", "equalized_odds", "parity"]
+__all__ = ["Gap", "equalized_odds", "parity", "widest"]
 
 Array = npt.NDArray[Any]
 
@@ -56,13 +56,8 @@ def equalized_odds(
     return [one for one in found if one is not None]
 
 
-def _gap(
-    among: str, groups: Mapping[str, Array], chosen: Array, within: Array, minimum: int, alpha: float
-) -> Gap | None:
-    arms = {
-        name: Proportion(int((rows & within).sum()), int((rows & within & chosen).sum()))
-        for name, rows in groups.items()
-    }
+def widest(among: str, arms: Mapping[str, Proportion], *, minimum: int, alpha: float) -> Gap | None:
+    """The widest gap between groups of `minimum` rows or more; None with fewer than two of them."""
     small = {name: arm.n for name, arm in arms.items() if arm.n < minimum}
     large = {name: arm for name, arm in arms.items() if arm.n >= minimum}
     if len(large) < 2:
@@ -73,3 +68,13 @@ def _gap(
     width = gap(large[highest], large[lowest], alpha=alpha / pairs)
     shares = {name: wilson(arm, alpha=alpha) for name, arm in large.items()}
     return Gap(among=among, highest=highest, lowest=lowest, width=width, shares=shares, small=small)
+
+
+def _gap(
+    among: str, groups: Mapping[str, Array], chosen: Array, within: Array, minimum: int, alpha: float
+) -> Gap | None:
+    arms = {
+        name: Proportion(int((rows & within).sum()), int((rows & within & chosen).sum()))
+        for name, rows in groups.items()
+    }
+    return widest(among, arms, minimum=minimum, alpha=alpha)

@@ -43,15 +43,16 @@ FROM folded
 
 
 def labelled_sql(predictions: str, outcomes: str) -> str:
-    """The SQL of a table of predictions with `label`, `label_text`, `label_at` and `correct`: each with its
-    label from a table of effective outcomes. What was said of a request comes before what was said of a
-    unit."""
+    """The SQL of a table of predictions with `label`, `label_text`, `label_at`, `label_received_at` and
+    `correct`: each with its label from a table of effective outcomes. What was said of a request comes before
+    what was said of a unit."""
     return f"""
 WITH labels AS (SELECT * FROM {outcomes} WHERE metric = 'label'), joined AS (
     SELECT p.*,
         coalesce(r.value, CASE WHEN r.text IS NULL THEN u.value END) AS label,
         coalesce(r.text, CASE WHEN r.value IS NULL THEN u.text END) AS label_text,
         coalesce(r."at", u."at") AS label_at,
+        coalesce(r.received_at, u.received_at) AS label_received_at,
         json_extract_string(p.prediction, '$') AS answered
     FROM {predictions} p
     LEFT JOIN labels r ON {SAME_REQUEST.replace("o.", "r.")}

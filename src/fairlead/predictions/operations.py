@@ -10,6 +10,9 @@
 | `profiles` | see `counted.counted_windows` | a `CountedWindow` per step, contract, bins and slice |
 | `bins` | `model`, `bins` | the `Binning` of that id, or null |
 | `outcomes` | `model`, `since`, `until`, `source` | an `OutcomeSummary` per version and arm |
+| `labelled` | `asked`: a `Question` | `Labelled`s: answers beside their labels, counted |
+| `delays` | `model`, `since`, `until` | `Delays`: how long labels took to come |
+| `coverage` | `model`, `since`, `until` | how many different items rankings held |
 | `shadow` | `model`, `since`, `until`, `version`, `slices` | a `ShadowReport` |
 | `assignments`, `exposures` | `model`, `experiment`, `part`, `parts` | a portion of `exposures.py` |
 | `status` | | a `Status` |
@@ -33,6 +36,7 @@ from msgspec import Meta
 
 from fairlead.errors import MalformedRequest
 from fairlead.predictions.exposures import assignments, exposures
+from fairlead.predictions.labelled import Question, coverage, delays, labelled
 from fairlead.predictions.profiles import Profiles
 from fairlead.predictions.query import Queries
 from fairlead.predictions.record import Source
@@ -106,6 +110,16 @@ class _Outcomes(_Arguments):
     source: Source = "online"
 
 
+class _Labelled(_Arguments):
+    asked: Question
+
+
+class _Period(_Arguments):
+    model: str
+    since: _Time
+    until: _Time
+
+
 class _Shadow(_Arguments):
     model: str
     since: _Time
@@ -148,6 +162,9 @@ class Operations:
                     asked.model, asked.since, asked.until, source=asked.source
                 ),
             ),
+            "labelled": (_Labelled, lambda asked: labelled(queries, asked.asked)),
+            "delays": (_Period, lambda asked: delays(queries, asked.model, asked.since, asked.until)),
+            "coverage": (_Period, lambda asked: coverage(queries, asked.model, asked.since, asked.until)),
             "shadow": (
                 _Shadow,
                 lambda asked: shadow_report(

@@ -1,0 +1,371 @@
+"""How one version's answers met their labels in a window, beside its own beginnings: what is measured of it.
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from fairlead.contracts.contract import Output, class_name
+from fairlead.experiments.aggregates import Proportion
+from fairlead.monitoring.calibration import Calibration, calibration
+from fairlead.monitoring.estimates import (
+    Calibrator,
+    Estimate,
+    Validity,
+    calibrator_of,
+    estimated,
+    validity,
+)
+from fairlead.monitoring.fairness import Fairness, fairness
+from fairlead.monitoring.performance import Figure, confusion_of, of_classes, of_errors, of_places
+from fairlead.monitoring.risk import Risk, Step, limit_of, watch
+from fairlead.monitoring.scored import scored_cells
+from fairlead.predictions.labelled_counts import Delays, Labelled, size_of
+
+__all__ = [
+    "BackTest",
+    "Moment",
+    "Performance",
+    "Seen",
+    "SlicePerformance",
+    "calibration_of",
+    "fairness_of",
+    "figures_of",
+    "joined",
+    "loss_of",
+    "performance_of",
+]
+
+LEAST_REFERENCE = 1_000
+"""So many first labels of a version say how good it was."""
+STEP = timedelta(hours=1)
+"""How often the risk is looked at."""
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log says of one version from `start` to `end`, arms together.
+
+    `window` is all of it with bins of the score, `moments` the same in steps of `step`, `parts` that of each
+    part of a slice and `arms` of each arm. Labels of what was answered before `mature` have come as far as
+    they will. `reference` are the version's first labelled answers, or None while they are too few;
+    `reference_parts` the same by slice. `steps` are hours from the reference's end on, without bins, up to
+    `mature`, with the empty ones. `stated` is the accuracy that the version was registered with.
+    """
+
+    model: str
+    version: str
+    output: Output
+    start: datetime
+    end: datetime
+    mature: datetime
+    step: timedelta
+    window: Labelled
+    moments: tuple[Labelled, ...] = ()
+    parts: tuple[Labelled, ...] = ()
+    arms: tuple[Labelled, ...] = ()
+    reference: Labelled | None = None
+    reference_parts: tuple[Labelled, ...] = ()
+    steps: tuple[Labelled, ...] = ()
+    stated: float | None = None
+    delays: Delays | None = None
+    coverage: int | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the contract's order."""
+        return tuple(class_name(one) for one in self.output.classes)
+
+    @property
+    def positive(self) -> str | None:
+        """The name of the second of two classes; None of a model that has others."""
+        return self.classes[1] if len(self.classes) == 2 else None
+
+
+class BackTest(msgspec.Struct, frozen=True, kw_only=True):
+    """An estimate of rows whose labels have come since, beside what they showed."""
+
+    name: str
+    estimated: float
+    realised: float
+    off: float
+    n: int
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of time: what its labels show so far (`mature`: for good) and what is estimated without."""
+
+    start: datetime
+    answers: int
+    labelled: int
+    mature: bool
+    figures: tuple[Figure, ...] = ()
+    estimates: tuple[Estimate, ...] = ()
+
+
+class SlicePerformance(msgspec.Struct, frozen=True, kw_only=True):
+    """One part of a slice. `n` in each figure says how much to make of it."""
+
+    feature: str
+    part: str
+    answers: int
+    labelled: int
+    figures: tuple[Figure, ...] = ()
+    before: tuple[Figure, ...] = ()
+
+
+class Performance(msgspec.Struct, frozen=True, kw_only=True):
+    """How well a version does. `figures` are of all labels in the window, `reference` those of its first
+    labels. `join_rate` is the share of answers before `mature` that have a label. `risk` is the state of the
+    alarm, with the `loss` that it watches. Estimates are of all answers in the window."""
+
+    model: str
+    version: str
+    start: datetime
+    end: datetime
+    mature: datetime
+    answers: int
+    labelled: int
+    join_rate: float | None
+    delays: Delays | None = None
+    figures: tuple[Figure, ...] = ()
+    reference: tuple[Figure, ...] = ()
+    stated: float | None = None
+    loss: str = ""
+    risk: Risk | None = None
+    estimates: tuple[Estimate, ...] = ()
+    validity: Validity | None = None
+    back_test: tuple[BackTest, ...] = ()
+    moments: tuple[Moment, ...] = ()
+    slices: tuple[SlicePerformance, ...] = ()
+    arms: dict[str, tuple[Figure, ...]] = {}
+    coverage: int | None = None
+
+
+def performance_of(seen: Seen, *, tolerance: float, needed: float) -> Performance:
+    """All figures of it. Whatever cannot be told is empty or None."""
+    calibrator = _calibrator(seen)
+    ripe = [group for group in seen.moments if group.start + seen.step <= seen.mature]
+    answers = sum(group.answers for group in ripe)
+    risk = risk_of(seen, tolerance=tolerance, needed=needed)
+    tested = _back_test(seen, ripe, calibrator)
+    estimates = _estimates(seen, seen.window, calibrator)
+    before = {(part.feature, part.part): part for part in seen.reference_parts}
+    return Performance(
+        model=seen.model,
+        version=seen.version,
+        start=seen.start,
+        end=seen.end,
+        mature=seen.mature,
+        answers=seen.window.answers,
+        labelled=seen.window.labelled,
+        join_rate=sum(group.labelled for group in ripe) / answers if answers else None,
+        delays=seen.delays,
+        figures=figures_of(seen, seen.window),
+        reference=figures_of(seen, seen.reference),
+        stated=seen.stated,
+        loss=loss_of(seen)[0],
+        risk=risk,
+        estimates=estimates,
+        validity=_validity(seen, calibrator, risk, tested),
+        back_test=tested,
+        moments=tuple(
+            Moment(
+                start=group.start,
+                answers=group.answers,
+                labelled=group.labelled,
+                mature=group.start + seen.step <= seen.mature,
+                figures=figures_of(seen, group),
+                estimates=_estimates(seen, group, calibrator),
+            )
+            for group in seen.moments
+        ),
+        slices=tuple(
+            SlicePerformance(
+                feature=part.feature,
+                part=part.part,
+                answers=part.answers,
+                labelled=part.labelled,
+                figures=figures_of(seen, part),
+                before=figures_of(seen, before.get((part.feature, part.part))),
+            )
+            for part in seen.parts
+        ),
+        arms={group.arm or "": figures_of(seen, group) for group in seen.arms},
+        coverage=seen.coverage,
+    )
+
+
+def calibration_of(seen: Seen) -> Calibration | None:
+    """How the probabilities of the window stand: of the positive class of two, else of the class that was
+    answered. None without labels or probabilities."""
+    return calibration(scored_cells(seen.window.classes, seen.positive))
+
+
+def fairness_of(seen: Seen) -> list[Fairness]:
+    """Each slice of the window; none where there is no positive class to be chosen for."""
+    positive = seen.positive
+    if positive is None:
+        return []
+    found = []
+    for feature in dict.fromkeys(part.feature for part in seen.parts):
+        parts = {part.part: part for part in seen.parts if part.feature == feature}
+        selected = {
+            name: Proportion(
+                part.answers, sum(cell.n for cell in part.classes if cell.answered == positive)
+            )
+            for name, part in parts.items()
+        }  # fmt: skip
+        labelled = {name: confusion_of(part.classes, positive) for name, part in parts.items()}
+        found.append(fairness(feature, selected, labelled))
+    return found
+
+
+def figures_of(seen: Seen, group: Labelled | None) -> tuple[Figure, ...]:
+    """The figures of a group by what the model answers; none without labels."""
+    if group is None:
+        return ()
+    match seen.output.kind:
+        case "class":
+            return tuple(of_classes(group.classes, seen.classes))
+        case "number":
+            return tuple(of_errors(group.errors))
+        case "ranking":
+            return tuple(of_places(group.places))
+        case _:
+            return ()
+
+
+def loss_of(seen: Seen) -> tuple[str, int]:
+    """The loss that is watched, 0 or 1 for each row, in words; of numbers also the bucket beyond which an
+    error is a large one, that of the largest tenth in the reference."""
+    match seen.output.kind:
+        case "class":
+            return "wrong answers", 0
+        case "ranking":
+            return "choices that were not among the first ten", 0
+        case _:
+            bucket = _largest_tenth(seen.reference)
+            return f"errors of more than {size_of(bucket):.3g}", bucket
+
+
+def risk_of(seen: Seen, *, tolerance: float, needed: float) -> Risk | None:
+    """The state of the primary alarm; None without a reference."""
+    limit: float | None = None
+    if seen.stated is not None and seen.output.kind == "class":
+        limit = 1.0 - seen.stated + tolerance
+    elif seen.reference is not None:
+        limit = limit_of(lost(seen, seen.reference), tolerance=tolerance)
+    if limit is None or not 0.0 < limit < 1.0:
+        return None
+    steps = (lost(seen, group) for group in seen.steps)
+    return watch((Step(n=step.n, total=step.successes) for step in steps), limit, needed=needed)
+
+
+def lost(seen: Seen, group: Labelled) -> Proportion:
+    """Of the labelled rows, those with the loss."""
+    match seen.output.kind:
+        case "class":
+            wrong = sum(cell.n for cell in group.classes if cell.label not in (None, cell.answered))
+            return Proportion(group.labelled, wrong)
+        case "ranking":
+            missed = sum(
+                cell.n for cell in group.places if cell.place is not None and not 1 <= cell.place <= _FIRST
+            )
+            return Proportion(group.labelled, missed)
+        case _:
+            bound = loss_of(seen)[1]
+            known = [cell for cell in group.errors if cell.bucket is not None]
+            large = sum(cell.n for cell in known if (cell.bucket or 0) > bound)
+            return Proportion(sum(cell.n for cell in known), large)
+
+
+_FIRST = 10
+
+
+def joined(groups: Iterable[Labelled], first: Labelled) -> Labelled:
+    """The counts of all groups as one, called as the first is."""
+    held = list(groups)
+    return msgspec.structs.replace(
+        first,
+        answers=sum(group.answers for group in held),
+        labelled=sum(group.labelled for group in held),
+        classes=tuple(cell for group in held for cell in group.classes),
+        errors=tuple(cell for group in held for cell in group.errors),
+        places=tuple(cell for group in held for cell in group.places),
+    )
+
+
+def _largest_tenth(reference: Labelled | None) -> int:
+    cells = [] if reference is None else [cell for cell in reference.errors if cell.bucket is not None]
+    total = sum(cell.n for cell in cells)
+    reached = 0
+    for cell in sorted(cells, key=lambda cell: cell.bucket or 0):
+        reached += cell.n
+        if reached >= 0.9 * total:
+            return cell.bucket or 0
+    return 0
+
+
+def _calibrator(seen: Seen) -> Calibrator | None:
+    if seen.reference is None or seen.output.kind != "class":
+        return None
+    return calibrator_of(scored_cells(seen.reference.classes, seen.positive))
+
+
+def _estimates(seen: Seen, group: Labelled, calibrator: Calibrator | None) -> tuple[Estimate, ...]:
+    if calibrator is None:
+        return ()
+    found = estimated(scored_cells(group.classes, seen.positive), calibrator)
+    # Of many classes only whether the answer is right is estimated.
+    return tuple(one for one in found if seen.positive is not None or one.name == "accuracy")
+
+
+def _back_test(seen: Seen, ripe: Sequence[Labelled], calibrator: Calibrator | None) -> tuple[BackTest, ...]:
+    """Estimates of the rows that have labels by now, beside what the labels say."""
+    if calibrator is None or not ripe:
+        return ()
+    cells = scored_cells((cell for group in ripe for cell in group.classes), seen.positive)
+    known = cells._replace(unknown=cells.unknown * 0.0)
+    guesses = {one.name: one for one in estimated(known, calibrator)}
+    real = {one.name: one for one in figures_of(seen, joined(ripe, ripe[0]))}
+    return tuple(
+        BackTest(
+            name=name,
+            estimated=guesses[name].value,
+            realised=real[name].value,
+            off=abs(guesses[name].value - real[name].value),
+            n=guesses[name].n,
+        )
+        for name in guesses
+        if name in real
+    )  # fmt: skip
+
+
+_FAR = 0.03
+"""An estimate that was off by so much more than chance explains is not believed again."""
+
+
+def _validity(
+    seen: Seen, calibrator: Calibrator | None, risk: Risk | None, tested: Sequence[BackTest]
+) -> Validity | None:
+    if seen.output.kind != "class":
+        return None
+    if calibrator is None:
+        return Validity(
+            valid=False, reason=f"fewer than {LEAST_REFERENCE:,} labels are known to learn from, or no scores"
+        )
+    concept = ""
+    if risk is not None and risk.rings:
+        concept = "labels show more wrong answers than before: what the scores mean has changed"
+    for one in tested:
+        chance = 3.0 * (max(one.realised * (1.0 - one.realised), 0.0) / max(one.n, 1)) ** 0.5
+        if one.name == "accuracy" and one.off > _FAR + chance:
+            concept = (
+                f"of {one.n:,} rows whose labels have come, {one.estimated:.1%} was estimated and "
+                f"{one.realised:.1%} was true"
+            )
+    return validity(scored_cells(seen.window.classes, seen.positive), calibrator, concept=concept)

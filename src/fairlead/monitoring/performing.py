@@ -1,0 +1,224 @@
+"""How versions do by their labels: asked of the log through ingest, measured by `answered.py`, judged by
+`verdicts.py`.
+
+A version's reference are its first 1,000 labels or more, whole hours of them; from then on its risk is
+followed hour by hour, at most for 28 days back. Labels of an answer count once most labels have come: after
+the delay within which 95 % of them came lately.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from fairlead.contracts.contract import Contract, Output, class_name
+from fairlead.errors import FairleadError
+from fairlead.monitoring.answered import LEAST_REFERENCE, STEP, Seen, joined
+from fairlead.monitoring.findings import Finding
+from fairlead.monitoring.verdicts import Rules, findings_of
+from fairlead.predictions.ask import IngestClient
+from fairlead.predictions.labelled_counts import Delays, Labelled
+from fairlead.registry.registry import Registry
+from fairlead.registry.versions import Version
+
+__all__ = ["Performing", "PerformingLooker"]
+
+WINDOW = timedelta(days=7)
+BACK = timedelta(days=28)
+_MOST_MOMENTS = 60
+_MEASURED = ("class", "number", "ranking")
+
+
+class Performing:
+    """What the log says of versions; any thread may use it."""
+
+    def __init__(self, registry: Registry, ingest: IngestClient) -> None:
+        self._registry = registry
+        self._ingest = ingest
+
+    def seen(self, model: str, version: str, since: datetime, until: datetime) -> Seen:
+        """What is known of one version between the two times; the parts of it are empty where nothing is.
+
+        Raises `ModelNotFound`, `VersionNotFound`, and what ingest raises.
+        """
+        held = self._registry.version(model, version)
+        contract = held.spec.contract
+        asked = _Asked(self._ingest, model, version, contract)
+        delays = asked.delays(min(since, until - WINDOW), until)
+        mature = until - timedelta(seconds=delays.p95 or 0.0)
+        step = _step_of(until - since)
+        moments = asked.labelled(since, until, step=step)
+        parts = asked.labelled(since, until, cuts=_cuts_of(contract), scores=False)
+        arms = _together([group for group in parts if not group.feature], by=("arm",))
+        hours = asked.labelled(max(held.created_at, until - BACK), mature, step=STEP, scores=False)
+        hours = _together(hours, by=("start",))
+        first, rest = _split(hours)
+        reference, before = None, []
+        if first:
+            begin, end = first[0].start, first[-1].start + STEP
+            reference = _one(asked.labelled(begin, end), begin, version)
+            before = _together(
+                [
+                    part
+                    for part in asked.labelled(begin, end, cuts=_cuts_of(contract), scores=False)
+                    if part.feature
+                ],
+                by=("feature", "part"),
+            )
+        output = contract.output
+        return Seen(
+            model=model,
+            version=version,
+            output=output,
+            start=since,
+            end=until,
+            mature=mature,
+            step=step,
+            window=_one(moments, since, version),
+            moments=tuple(_together(moments, by=("start",))),
+            parts=tuple(_together([part for part in parts if part.feature], by=("feature", "part"))),
+            arms=tuple(arms),
+            reference=reference,
+            reference_parts=tuple(before),
+            steps=tuple(_filled(rest, version)),
+            stated=_stated(held),
+            delays=delays,
+            coverage=asked.coverage(since, until) if output.kind == "ranking" else None,
+        )
+
+    def serving(self, model: str, since: datetime, until: datetime) -> list[str]:
+        """The registered versions that answered between the two times."""
+        output = self._registry.contract(model).output
+        if output.kind not in _MEASURED:
+            return []
+        asked = _Asked(self._ingest, model, None, self._registry.contract(model))
+        known = {one.version for one in self._registry.versions(model)}
+        met = {group.version for group in asked.labelled(since, until, scores=False)}
+        return sorted(name for name in met if name in known)
+
+
+class PerformingLooker:
+    """Looks at every version that has answered in the last seven days."""
+
+    name = "performance"
+
+    def __init__(
+        self, registry: Registry, ingest: IngestClient, rules: Rules, seconds: float = 600.0
+    ) -> None:
+        self._registry = registry
+        self._performing = Performing(registry, ingest)
+        self._rules = rules
+        self.seconds = seconds
+
+    def look(self, now: datetime) -> list[Finding]:
+        """The findings of all models. One that cannot be looked at is a finding of its own."""
+        found: list[Finding] = []
+        for model in self._registry.models():
+            if not model.versions:
+                continue
+            try:
+                for version in self._performing.serving(model.name, now - WINDOW, now):
+                    seen = self._performing.seen(model.name, version, now - WINDOW, now)
+                    found += findings_of(seen, self._rules)
+            except FairleadError as error:
+                found.append(
+                    Finding(
+                        model=model.name, kind="performance", subject="risk", status="error",
+                        sentence=f"The labels cannot be read: {error}", start=now - WINDOW, end=now,
+                    )
+                )  # fmt: skip
+        return found
+
+
+class _Asked:
+    """The log's counts of one version, or of all, of a model."""
+
+    def __init__(self, ingest: IngestClient, model: str, version: str | None, contract: Contract) -> None:
+        self._ingest = ingest
+        self._model = model
+        self._version = version
+        self._output: Output = contract.output
+
+    def labelled(
+        self,
+        since: datetime,
+        until: datetime,
+        *,
+        step: timedelta = timedelta(0),
+        cuts: Sequence[dict[str, Any]] = (),
+        scores: bool = True,
+    ) -> list[Labelled]:
+        if since >= until or self._output.kind not in _MEASURED:
+            return []
+        asked = {
+            "model": self._model, "version": self._version, "since": since, "until": until,
+            "kind": self._output.kind, "classes": [class_name(one) for one in self._output.classes],
+            "step": int(step.total_seconds()), "cuts": cuts, "scores": scores,
+        }  # fmt: skip
+        found = self._ingest.call("labelled", asked=asked)
+        return msgspec.convert(found, list[Labelled], strict=False)
+
+    def delays(self, since: datetime, until: datetime) -> Delays:
+        found = self._ingest.call("delays", model=self._model, since=since, until=until)
+        return msgspec.convert(found, Delays, strict=False)
+
+    def coverage(self, since: datetime, until: datetime) -> int:
+        return int(self._ingest.call("coverage", model=self._model, since=since, until=until))
+
+
+def _step_of(period: timedelta) -> timedelta:
+    """Whole hours, so long that there are at most sixty."""
+    return STEP * max(1, -(-period // (STEP * _MOST_MOMENTS)))
+
+
+def _cuts_of(contract: Contract) -> list[dict[str, Any]]:
+    """The features that cut the traffic: those marked as slices whose values are few."""
+    return [
+        {"feature": field.name}
+        for field in contract.inputs
+        if field.slice and not field.shape and field.sensitivity != "sensitive"
+        and (field.type != "float" or field.categories is not None)
+    ]  # fmt: skip
+
+
+def _stated(version: Version) -> float | None:
+    """The accuracy that the version was registered with."""
+    value = version.metrics.get("accuracy")
+    return value if value is not None and 0.0 < value <= 1.0 else None
+
+
+def _together(groups: Iterable[Labelled], by: Sequence[str]) -> list[Labelled]:
+    """The groups with those that are alike by these fields as one, in the order of the first of each."""
+    held: dict[tuple[Any, ...], list[Labelled]] = {}
+    for group in groups:
+        held.setdefault(tuple(getattr(group, name) for name in by), []).append(group)
+    return [joined(alike, alike[0]) for alike in held.values()]
+
+
+def _one(groups: Sequence[Labelled], start: datetime, version: str) -> Labelled:
+    first = Labelled(start=start, version=version, arm=None, answers=0, labelled=0)
+    return joined(groups, first)
+
+
+def _split(hours: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
+    """The hours of the reference, none while its labels are too few, and those after them."""
+    reached = 0
+    for index, hour in enumerate(hours):
+        reached += hour.labelled
+        if reached >= LEAST_REFERENCE:
+            return list(hours[: index + 1]), list(hours[index + 1 :])
+    return [], []
+
+
+def _filled(hours: Sequence[Labelled], version: str) -> list[Labelled]:
+    """The hours with those between them that had no answers: for the alarm every hour counts."""
+    found: list[Labelled] = []
+    for hour in hours:
+        at = hour.start.astimezone(UTC)
+        while found and found[-1].start + STEP < at:
+            found.append(_one((), found[-1].start + STEP, version))
+        found.append(hour)
+    return found

@@ -1,0 +1,319 @@
+"""Answers beside their labels, counted in the log: see `labelled_counts.py` for what comes of it.
+
+An answer counts when its version gave it itself: `ok`, and nothing stood in. Copies for shadows do not. Its
+label is the effective outcome `label` of its request and row, else of its unit: late ones, corrections and
+repetitions are settled there (`outcomes.py`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pyarrow as pa
+
+from fairlead.predictions.effective import effective_sql, labelled_sql
+from fairlead.predictions.fresh import FreshRows
+from fairlead.predictions.ingest import Snapshot
+from fairlead.predictions.labelled_counts import (
+    SCORE_BINS,
+    SIZE_BASE,
+    SIZE_LEAST,
+    Cell,
+    Delays,
+    ErrorCell,
+    Labelled,
+    PlaceCell,
+)
+from fairlead.predictions.query import Queries
+
+__all__ = ["Cut", "Question", "coverage", "delays", "labelled"]
+
+OTHER = "(other)"
+MISSING = "(missing)"
+_MOST_PARTS = 50
+_MOST_CELLS = 20_000
+"""Of a classifier with very many classes the rarest pairs of answer and label are left out."""
+
+
+class Cut(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A feature by which answers are told apart: by its values, or by the ranges between `edges`."""
+
+    feature: str
+    edges: list[float] = []
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which answers are counted, and how.
+
+    Those of `model` from `since` to `until`, in steps of `step` seconds that begin at multiples of it, or in
+    one where it is 0. `kind` is what the model answers; of a class, `classes` are the names in their order.
+    `cuts` are counted over the whole period and without bins of the score; without `scores` everything is.
+    """
+
+    model: str
+    since: datetime
+    until: datetime
+    kind: Literal["class", "number", "ranking"]
+    classes: list[str] = []
+    version: str | None = None
+    step: Annotated[int, msgspec.Meta(ge=0)] = 0
+    cuts: list[Cut] = []
+    scores: bool = True
+
+
+def labelled(queries: Queries, asked: Question) -> list[Labelled]:
+    """The counts, per step, version and arm, and then per part of each cut, in this order. A step without
+    answers is none. Of a cut by values the 50 most frequent parts are told apart, the rest is `(other)`."""
+    queries.ingest.catch_up()
+    with queries.ingest.snapshot() as snapshot:
+        held = _narrowed(snapshot, asked.model, asked.since, asked.until)
+        found = _groups(_rows(queries, held, asked, None), asked, "")
+        known = _features(held)
+        for cut in asked.cuts:
+            if cut.feature.lower() in known:
+                found += _merged(_groups(_rows(queries, held, asked, cut), asked, cut.feature))
+    return found
+
+
+def delays(queries: Queries, model: str, since: datetime, until: datetime) -> Delays:
+    """How long after their answers the labels came that are there for answers of that time."""
+    queries.ingest.catch_up()
+    with queries.ingest.snapshot() as snapshot:
+        held = _narrowed(snapshot, model, since, until)
+        sql = f"""{_KNOWN} SELECT count(*) AS answers, count(label_received_at) AS labelled,
+            quantile_cont(greatest(epoch(label_received_at) - epoch("at"), 0), [0.5, 0.95, 0.99]) AS shares
+            FROM known"""
+        (row,) = _ask(queries, held, sql, [model, since, until, None])
+    p50, p95, p99 = row["shares"] or (None, None, None)
+    return Delays(answers=row["answers"], labelled=row["labelled"], p50=p50, p95=p95, p99=p99)
+
+
+def coverage(queries: Queries, model: str, since: datetime, until: datetime) -> int:
+    """How many different items the rankings of that time held."""
+    queries.ingest.catch_up()
+    with queries.ingest.snapshot() as snapshot:
+        held = _narrowed(snapshot, model, since, until)
+        sql = f"""WITH asked AS ({_ASKED})
+            SELECT count(DISTINCT item) AS items FROM (
+                SELECT unnest(json_extract_string(prediction, '$[*].id')) AS item FROM asked)"""
+        (row,) = _ask(queries, held, sql, [model, since, until, None])
+    return int(row["items"])
+
+
+# --- the statements -----------------------------------------------------------------------------------------
+
+_ASKED = """
+SELECT * FROM predictions
+WHERE model = $1 AND source IN ('online', 'batch') AND "at" >= $2 AND "at" < $3
+    AND status = 'ok' AND degraded IS NULL
+    AND ($4::VARCHAR IS NULL OR coalesce(served_version, assigned_version) = $4)
+"""
+_EFFECTIVE = effective_sql(
+    "(SELECT * FROM outcome_events WHERE model = $1 AND metric = 'label')",
+    "model, request_id, row, unit, metric",
+)
+_KNOWN = f"""
+WITH asked AS ({_ASKED}), effective AS ({_EFFECTIVE}),
+known AS (SELECT *, coalesce(served_version, assigned_version) AS version
+    FROM ({labelled_sql("asked", "effective")}))
+"""
+_KEYS = "{slot} AS slot, version, arm, {part} AS part"
+
+_CLASSES = f"""{_KNOWN}, told AS (
+    SELECT {_KEYS}, json_extract_string(prediction, '$') AS answered,
+        CASE WHEN label_text IS NOT NULL THEN {{text}} WHEN label IS NOT NULL THEN {{number}} END AS label,
+        {{score}} AS score
+    FROM known
+)
+SELECT slot, version, arm, part, answered, label,
+    {{bin}} AS bin, count(*) AS n, coalesce(fsum(score) FILTER (isfinite(score)), 0) AS score
+FROM told GROUP BY ALL
+"""
+_ERRORS = f"""{_KNOWN}, told AS (
+    SELECT {_KEYS}, try_cast(prediction AS DOUBLE) AS answer, label,
+        try_cast(prediction AS DOUBLE) - label AS error
+    FROM known
+)
+SELECT slot, version, arm, part, CASE WHEN error IS NULL OR NOT isfinite(error) THEN NULL
+        WHEN abs(error) < {SIZE_LEAST} THEN 0
+        ELSE 1 + floor(ln(abs(error) / {SIZE_LEAST}) / ln({SIZE_BASE}))::INT END AS bucket,
+    count(*) AS n, coalesce(fsum(error), 0) AS error, coalesce(fsum(abs(error)), 0) AS size,
+    coalesce(fsum(error * error), 0) AS square, coalesce(fsum(pow(error, 4)), 0) AS fourth,
+    coalesce(fsum(answer), 0) AS answer
+FROM told GROUP BY ALL
+"""
+_PLACES = f"""{_KNOWN}, told AS (
+    SELECT {_KEYS}, CASE WHEN label_text IS NULL AND label IS NULL THEN NULL ELSE coalesce(list_position(
+        json_extract_string(prediction, '$[*].id'), coalesce(label_text, {{number}})), 0) END AS place
+    FROM known
+)
+SELECT slot, version, arm, part, place, count(*) AS n FROM told GROUP BY ALL
+"""
+_WHOLE = """CASE WHEN label = floor(label) AND abs(label) < 9e15 THEN CAST(CAST(label AS BIGINT) AS VARCHAR)
+    ELSE CAST(label AS VARCHAR) END"""
+_NAMED = "try_cast(probabilities::JSON AS MAP(VARCHAR, DOUBLE))[{}]"
+_PATH = """try_cast(json_extract_string(probabilities, '$."' || $5::VARCHAR || '"') AS DOUBLE)"""
+_TRUTH = "CASE label WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE CAST(label AS VARCHAR) END"
+
+
+def _rows(queries: Queries, held: Snapshot, asked: Question, cut: Cut | None) -> list[dict[str, Any]]:
+    slot = f'floor(epoch("at") / {int(asked.step)})::BIGINT' if asked.step and cut is None else "0"
+    part = "''" if cut is None else _part(cut)
+    truths = set(asked.classes) == {"true", "false"}
+    values: dict[str, str] = {"slot": slot, "part": part, "number": _TRUTH if truths else _WHOLE}
+    parameters: list[Any] = [asked.model, asked.since, asked.until, asked.version]
+    match asked.kind:
+        case "class":
+            where = f"greatest(0, least({SCORE_BINS - 1}, floor(score * {SCORE_BINS})))::INT"
+            values["bin"] = (
+                f"CASE WHEN isfinite(score) THEN {where if asked.scores and cut is None else 0} END"
+            )
+            values["text"] = "lower(label_text)" if truths else "label_text"
+            values["score"] = _NAMED.format("json_extract_string(prediction, '$')")
+            if len(asked.classes) == 2:
+                parameters.append(asked.classes[1])
+                values["score"] = _NAMED.format("$5::VARCHAR")
+                if asked.classes[1].isalnum():  # five times as fast, and no path holds every name
+                    values["score"] = _PATH
+            sql = _CLASSES
+        case "number":
+            sql = _ERRORS
+        case "ranking":
+            sql = _PLACES
+    return _ask(queries, held, sql.format(**values), parameters)
+
+
+def _part(cut: Cut) -> str:
+    column = 'features."' + cut.feature.replace('"', '""') + '"'
+    if not cut.edges:
+        return f"coalesce(CAST({column} AS VARCHAR), '{MISSING}')"
+    edges = [float(edge) for edge in cut.edges]
+    names = [f"below {edges[0]:g}"]
+    names += [f"{low:g} to below {high:g}" for low, high in itertools.pairwise(edges)]
+    number = f"try_cast({column} AS DOUBLE)"
+    ranges = " ".join(
+        f"WHEN {number} < {edge!r} THEN '{name}'" for edge, name in zip(edges, names, strict=True)
+    )
+    return f"CASE WHEN {number} IS NULL THEN '{MISSING}' {ranges} ELSE 'from {edges[-1]:g}' END"
+
+
+def _ask(queries: Queries, held: Snapshot, sql: str, parameters: Sequence[Any]) -> list[dict[str, Any]]:
+    table: pa.Table = queries.trusted(sql, parameters, ["predictions", "outcome_events"], held)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+# --- what comes of them -------------------------------------------------------------------------------------
+
+
+def _groups(rows: Iterable[dict[str, Any]], asked: Question, feature: str) -> list[Labelled]:
+    grouped: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        grouped.setdefault((row["slot"], row["version"], row["arm"], row["part"]), []).append(row)
+    found = []
+    for (slot, version, arm, part), members in sorted(grouped.items(), key=lambda item: _order(item[0])):
+        start = asked.since
+        if asked.step and not feature:
+            start = max(asked.since, datetime.fromtimestamp(slot * asked.step, UTC))
+        answers = sum(row["n"] for row in members)
+        unknown = sum(row["n"] for row in members if row[_LABEL[asked.kind]] is None)
+        found.append(
+            Labelled(
+                start=start,
+                version=version,
+                arm=arm,
+                feature=feature,
+                part=part,
+                answers=answers,
+                labelled=answers - unknown,
+                **_cells(asked.kind, members),
+            )
+        )
+    return found
+
+
+_LABEL = {"class": "label", "number": "bucket", "ranking": "place"}
+
+
+def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(("" if value is None else value) for value in key)
+
+
+def _cells(kind: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    match kind:
+        case "class":
+            rows = sorted(rows, key=lambda row: (-row["n"], *map(str, row.values())))
+            return {
+                "classes": tuple(
+                    Cell(str(row["answered"]), row["label"], row["bin"], row["n"], float(row["score"]))
+                    for row in rows[:_MOST_CELLS]
+                )
+            }
+        case "number":
+            names = ("error", "size", "square", "fourth", "answer")
+            return {
+                "errors": tuple(
+                    ErrorCell(row["bucket"], row["n"], *(float(row[name]) for name in names)) for row in rows
+                )
+            }
+        case _:
+            return {"places": tuple(PlaceCell(row["place"], row["n"]) for row in rows)}
+
+
+def _merged(groups: list[Labelled]) -> list[Labelled]:
+    """The parts of a cut with those beyond the most frequent ones as one."""
+    rows: dict[str, int] = {}
+    for group in groups:
+        rows[group.part] = rows.get(group.part, 0) + group.answers
+    kept = set(sorted(rows, key=lambda part: -rows[part])[:_MOST_PARTS])
+    found = [group for group in groups if group.part in kept]
+    others: dict[tuple[str | None, str | None], Labelled] = {}
+    for group in groups:
+        if group.part in kept:
+            continue
+        key = (group.version, group.arm)
+        before = others.get(key)
+        others[key] = msgspec.structs.replace(
+            group,
+            part=OTHER,
+            answers=group.answers + (before.answers if before else 0),
+            labelled=group.labelled + (before.labelled if before else 0),
+            classes=group.classes + (before.classes if before else ()),
+            errors=group.errors + (before.errors if before else ()),
+            places=group.places + (before.places if before else ()),
+        )
+    return [*found, *others.values()]
+
+
+def _narrowed(snapshot: Snapshot, model: str, since: datetime, until: datetime) -> Snapshot:
+    """What the snapshot has of the model in that time, and all outcomes."""
+    fresh = FreshRows()
+    fresh.predictions = {name: held for name, held in snapshot.fresh.predictions.items() if name == model}
+    fresh.outcomes = snapshot.fresh.outcomes
+    first, last = since.timestamp() * 1e6, until.timestamp() * 1e6
+    files = tuple(
+        file
+        for file in snapshot.files
+        if file.dataset == "outcomes"
+        or (
+            file.dataset == "predictions"
+            and file.model == model
+            and file.last_at >= first
+            and file.first_at < last
+        )
+    )
+    return snapshot._replace(files=files, fresh=fresh)
+
+
+def _features(held: Snapshot) -> set[str]:
+    """The names of the features that some record has, in small letters, as SQL takes them."""
+    found = {name.lower() for file in held.files for name in file.features or ()}
+    for tables in held.fresh.predictions.values():
+        for table in tables:
+            kind = table.schema.field("features").type
+            found |= {field.name.lower() for field in kind} if pa.types.is_struct(kind) else set()
+    return found

@@ -1,0 +1,211 @@
+"""How versions do by their labels: from the log to findings, on real people and on answers that go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fairlead.contracts.contract import Contract, Output
+from fairlead.monitoring.answered import calibration_of, fairness_of, performance_of
+from fairlead.monitoring.findings import Finding
+from fairlead.monitoring.performing import Performing, PerformingLooker
+from fairlead.monitoring.verdicts import Rules, findings_of
+from tests.data.employment import employment
+from tests.monitoring.served import CLASSES, START, Served
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+RULES = Rules()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    made = Served(tmp_path)
+    yield made
+    made.close()
+
+
+def binary(served: Served, right: float, hour: int, seed: int, n: int = 500, labelled: bool = True) -> None:
+    """An hour of scores that are right as often as said."""
+    generator = np.random.default_rng(seed)
+    label = generator.random(n) < 0.5
+    value = np.where(generator.random(n) < right, label, ~label)
+    score = np.where(value, 0.85, 0.15)
+    countries = ["DE" if one else "FR" for one in generator.random(n) < 0.5]
+    known = [int(one) if labelled else None for one in label]
+    served.serve(
+        [int(one) for one in value], known, at=hour * HOUR, scores=score, countries=countries, every=3600 / n
+    )
+
+
+def findings(served: Served, until: timedelta = DAY) -> dict[tuple[str, str, str], Finding]:
+    seen = Performing(served.registry, served.client).seen("shop", "v1", START, START + until)
+    return {(one.kind, one.subject, one.slice): one for one in findings_of(seen, RULES)}
+
+
+def test_a_version_without_any_answer_has_too_little_to_tell(served: Served) -> None:
+    served.register()
+    found = findings(served)
+    assert found
+    assert {one.status for one in found.values()} == {"insufficient"}
+    assert PerformingLooker(served.registry, served.client, RULES).look(START + DAY) == []
+
+
+def test_answers_without_labels_are_never_an_alarm(served: Served) -> None:
+    served.register()
+    for hour in range(4):
+        binary(served, 0.85, hour, hour, labelled=False)
+    assert {one.status for one in findings(served).values()} <= {"insufficient", "ok"}
+
+
+def test_a_healthy_version_is_fine_and_one_whose_concept_flips_rings_soon(served: Served) -> None:
+    served.register()
+    for hour in range(10):
+        binary(served, 0.85, hour, hour)
+    calm = findings(served, 10 * HOUR + timedelta(minutes=1))
+    assert calm["performance", "risk", ""].status == "ok"
+    assert calm["estimate", "accuracy", ""].status == "ok"
+    assert not [one for one in calm.values() if one.status == "alarm"]
+    binary(served, 0.2, 10, 99)
+    found = findings(served, 11 * HOUR + timedelta(minutes=1))
+    assert found["performance", "risk", ""].status == "alarm"
+    assert "since 2025-11-21 10:00 UTC" in found["performance", "risk", ""].sentence
+    assert found["estimate", "accuracy", ""].status == "insufficient"
+    assert "was estimated and" in found["estimate", "accuracy", ""].sentence
+
+
+def test_live_labels_are_held_against_the_accuracy_that_was_stated_at_registration(
+    served: Served,
+) -> None:
+    served.register(metrics={"accuracy": 0.95})
+    for hour in range(6):
+        binary(served, 0.8, hour, hour)
+    found = findings(served)["performance", "risk", ""]
+    assert found.status == "alarm"
+    assert found.against == "training"
+    assert found.threshold == pytest.approx(0.1)
+
+
+def test_a_slice_that_goes_wrong_alone_is_named(served: Served) -> None:
+    served.register()
+    for hour in range(12):
+        binary(served, 0.85, hour, hour)
+    generator = np.random.default_rng(4)
+    for hour in range(12, 24):
+        label = generator.random(500) < 0.5
+        german = generator.random(500) < 0.2
+        right = generator.random(500) < np.where(german, 0.6, 0.88)
+        value = np.where(right, label, ~label)
+        served.serve(
+            [int(one) for one in value], [int(one) for one in label], at=hour * HOUR, every=7.2,
+            scores=np.where(value, 0.85, 0.15), countries=["DE" if one else "FR" for one in german],
+        )  # fmt: skip
+    seen = Performing(served.registry, served.client).seen("shop", "v1", START + 12 * HOUR, START + DAY)
+    found = {(one.subject, one.slice): one for one in findings_of(seen, RULES)}
+    assert found["risk", "country=DE"].status == "alarm"
+    assert found["risk", "country=FR"].status == "ok"
+    assert found["risk", "member=true"].status == "ok"
+
+
+def test_labels_that_stop_coming_ring(served: Served) -> None:
+    served.register()
+    for hour in range(4):
+        binary(served, 0.85, hour, hour)
+    for hour in range(4, 8):
+        binary(served, 0.85, hour, hour, labelled=False)
+    seen = Performing(served.registry, served.client).seen("shop", "v1", START + 4 * HOUR, START + 9 * HOUR)
+    found = {one.subject: one for one in findings_of(seen, RULES) if not one.slice}
+    assert found["label join rate"].status == "alarm"
+    assert found["label join rate"].expected == 1.0
+
+
+def test_the_looker_looks_at_versions_that_answer_and_are_known(served: Served) -> None:
+    served.register()
+    served.register("v2")
+    served.register("silent")
+    binary(served, 0.85, 0, 0)
+    served.serve([1], [1], at=HOUR, version="v2")
+    served.serve([1], [1], at=HOUR, version="nobody knows it")
+    found = PerformingLooker(served.registry, served.client, RULES).look(START + DAY)
+    assert {one.version for one in found} == {"v1", "v2"}
+
+
+def test_what_cannot_be_asked_is_a_finding_and_no_exception(served: Served) -> None:
+    served.register()
+    served.ingest.close()
+    served.client.call = _away  # type: ignore[method-assign]
+    (found,) = PerformingLooker(served.registry, served.client, RULES).look(START + DAY)
+    assert (found.status, found.model) == ("error", "shop")
+
+
+def _away(op: str, **_: object) -> None:
+    from fairlead.errors import StoreUnavailable
+
+    raise StoreUnavailable("The prediction log is away.", remedy="Wait.")
+
+
+def test_real_people_come_out_of_the_log_as_they_went_in(served: Served) -> None:
+    served.register()
+    generator = np.random.default_rng(1)
+    people = employment().shuffled(generator).of(2015).take(slice(0, 6_000))
+    for hour in range(6):
+        part = people.take(slice(1_000 * hour, 1_000 * (hour + 1)))
+        served.serve(
+            part.prediction.tolist(), part.label.tolist(), at=hour * HOUR, every=3.6,
+            scores=part.probability, countries=part.features["SEX"].tolist(),
+        )  # fmt: skip
+    seen = Performing(served.registry, served.client).seen("shop", "v1", START, START + 7 * HOUR)
+    found = performance_of(seen, tolerance=0.05, needed=720.0)
+    figures = {one.name: one.value for one in found.figures}
+    assert figures["accuracy"] == pytest.approx((people.prediction == people.label).mean())
+    assert figures["brier"] == pytest.approx(((people.probability - people.label) ** 2).mean(), abs=5e-5)
+    guess = {one.name: one.value for one in found.estimates}["accuracy"]
+    assert guess == pytest.approx(figures["accuracy"], abs=0.02)
+    assert found.join_rate == 1.0
+    assert [one.answers for one in found.moments] == [1_000] * 6
+    calibrated = calibration_of(seen)
+    assert calibrated is not None
+    assert calibrated.n == 6_000
+    (sex,) = [one for one in fairness_of(seen) if one.feature == "country"]
+    women = people.features["SEX"] == "2"
+    expected = people.prediction[~women].mean() - people.prediction[women].mean()
+    assert abs(sex.demographic_parity.difference or 0.0) == pytest.approx(abs(expected))
+
+
+def test_numbers_ring_when_large_errors_become_frequent(tmp_path: Path) -> None:
+    contract = Contract(inputs=CLASSES.inputs, output=Output(kind="number"))
+    served = Served(tmp_path, contract=contract)
+    try:
+        served.register()
+        generator = np.random.default_rng(2)
+        for hour in range(8):
+            spread = 1.0 if hour < 6 else 2.5
+            label = generator.normal(100.0, 20.0, 400)
+            value = label + generator.normal(0.0, spread, 400)
+            served.serve(value.tolist(), label.tolist(), at=hour * HOUR, every=9.0)
+        found = findings(served)["performance", "risk", ""]
+        assert found.status == "alarm"
+        assert "errors of more than 1.6" in found.sentence
+    finally:
+        served.close()
+
+
+def test_rankings_have_hits_and_coverage(tmp_path: Path) -> None:
+    contract = Contract(inputs=CLASSES.inputs, output=Output(kind="ranking"))
+    served = Served(tmp_path, contract=contract)
+    try:
+        served.register()
+        shown = [{"id": name, "score": 1.0} for name in ("a", "b", "c")]
+        served.serve([shown] * 10, ["b"] * 5 + [None] * 5, at=HOUR)
+        seen = Performing(served.registry, served.client).seen("shop", "v1", START, START + DAY)
+        found = performance_of(seen, tolerance=0.05, needed=720.0)
+        assert {one.name: one.value for one in found.figures}["hit@3"] == 1.0
+        assert found.coverage == 3
+        assert fairness_of(seen) == []
+        assert calibration_of(seen) is None
+    finally:
+        served.close()
