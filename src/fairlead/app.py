@@ -38,6 +38,7 @@ def run_control(settings: Settings) -> None:
     from fairlead.errors import PortInUse
     from fairlead.evaluation.scoring import SCORING
     from fairlead.gate.runs import GATES
+    from fairlead.monitoring.drifting import Drifting, DriftLooker
     from fairlead.monitoring.loop import Looker, Loop
     from fairlead.monitoring.performing import PerformingLooker
     from fairlead.monitoring.verdicts import Rules
@@ -77,7 +78,10 @@ def run_control(settings: Settings) -> None:
         name = f"control-{socket.gethostname()}-{os.getpid()}"
         controller = Controller(database, traffic, folder.counters, name=name, ask=ingest.rows)
         syncs = Syncs(database, folder.log, name=name)
-        lookers: list[Looker] = [PerformingLooker(registry, ingest, Rules())]
+        lookers: list[Looker] = [
+            PerformingLooker(registry, ingest, Rules()),
+            DriftLooker(Drifting(registry, ingest), registry),
+        ]
         loop = Loop(database, lookers, name=name)
         app = create_app(settings, database, registry, traffic, ingest, folder, syncs)
 

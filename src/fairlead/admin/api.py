@@ -15,6 +15,7 @@ from fastapi_offline import FastAPIOffline
 
 from fairlead import __version__
 from fairlead.admin.blobs import blob_routes
+from fairlead.admin.drift import drift_routes
 from fairlead.admin.experiments import experiment_routes
 from fairlead.admin.freezes import freeze_routes
 from fairlead.admin.gates import gate_routes
@@ -33,6 +34,7 @@ from fairlead.admin.versions import version_routes
 from fairlead.admin.wire import Json, describe
 from fairlead.evaluation.jobs import Replays
 from fairlead.gate.runs import Gates
+from fairlead.monitoring.drifting import Drifting
 from fairlead.monitoring.performing import Performing
 from fairlead.monitoring.verdicts import Rules
 from fairlead.predictions.ask import IngestClient
@@ -59,7 +61,11 @@ _TAGS = [
     {"name": "experiments", "description": "What split traffic has found out about a version."},
     {"name": "gates", "description": "Versions judged before they get traffic."},
     {"name": "predictions", "description": "The prediction log and what became of predictions."},
-    {"name": "monitoring", "description": "How versions do by their labels, and whom they treat how."},
+    {
+        "name": "monitoring",
+        "description": "Whether what comes is as it was, how versions do by their labels, "
+        "and whom they treat how.",
+    },
     {"name": "replays", "description": "Logged requests again, by the version that answered or another."},
     {"name": "status", "description": "What goes on now."},
 ]
@@ -111,6 +117,7 @@ def create_app(
     routes.include_router(rollout_routes(rollouts))
     routes.include_router(experiment_routes(Experiments(database, ingest)))
     routes.include_router(freeze_routes(database))
+    routes.include_router(drift_routes(Drifting(registry, ingest)))
     routes.include_router(gate_routes(gates))
     routes.include_router(prediction_routes(ingest, registry))
     routes.include_router(performance_routes(registry, Performing(registry, ingest), Rules()))

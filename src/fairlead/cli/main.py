@@ -44,6 +44,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "contract": Entry("models", "Print the data contract of a model as TOML."),
         "metrics": Entry("history", "Show how a version has answered lately."),
         "shadow": Entry("shadow", "Show what a shadow would have answered, and on whom it differs."),
+        "drift": Entry("drift", "Show whether what comes is of the kind that the model was trained on."),
         "stages": Entry("history", "Show how the versions of a model came to their stages."),
         "production": Entry("history", "Say which version was in production at a moment."),
         "audit": Entry("history", "Show who changed what, when and why."),

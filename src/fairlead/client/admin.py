@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
+from fairlead.client.drift import DriftCalls
 from fairlead.client.experiments import ExperimentCalls
 from fairlead.client.freezes import FreezeCalls
 from fairlead.client.gates import GateCalls
@@ -50,7 +51,9 @@ Strategy = Literal["canary", "blue-green", "direct"]
 HandStage = Literal["staging", "archived", "none"]
 
 
-class Admin(RolloutCalls, ExperimentCalls, GateCalls, FreezeCalls, ReplayCalls, SyncCalls, TargetingCalls):
+class Admin(
+    RolloutCalls, ExperimentCalls, GateCalls, FreezeCalls, ReplayCalls, SyncCalls, TargetingCalls, DriftCalls
+):
     """Registers versions, leads traffic and looks back. Safe to share between threads; close it, or use it
     in a `with` block.
 

@@ -24,7 +24,7 @@ Stated = dict[str | None, dict[str, Any]]
 
 _events = tables.settings_events.c
 _NAMES = ModelSettings.__struct_fields__
-_OF_THE_MODEL = ("gate_required",)
+_OF_THE_MODEL = ("gate_required", "drift_alarm_days", "drift_moved_share")
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "cache_seconds": (lambda value: 0 <= value < math.inf, "0 (no cache) or more seconds"),
     "timeout_ms": (lambda value: 0 < value <= 3_600_000, "above 0 and at most an hour, in milliseconds"),
@@ -40,6 +40,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stale_seconds": (lambda value: 0 <= value < math.inf, "0 (never) or more seconds"),
     "idle_unload_seconds": (lambda value: 0 <= value < math.inf, "0 (never) or more seconds"),
     "memory_limit_mb": (lambda value: 16 <= value <= 1 << 24, "from 16 to 16,777,216 megabytes"),
+    "drift_alarm_days": (lambda value: 0.01 <= value <= 36_500, "from 0.01 to 36,500 days"),
+    "drift_moved_share": (lambda value: 0 < value <= 1, "above 0 and at most 1, as a share of rows"),
 }
 
 

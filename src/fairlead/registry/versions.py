@@ -72,7 +72,10 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     When the version cannot answer, a cached answer may stand in up to `stale_seconds` past its lifetime, then
     `fallback_version`: the name of another version that is loaded, or `stable` for the one in production.
 
-    `gate_required` is a model's alone: only versions that have passed a gate get traffic.
+    The others are a model's alone. `gate_required`: only versions that have passed a gate get traffic.
+    `drift_alarm_days`: of its drift there is one false alarm in so many days at most, on average.
+    `drift_moved_share`: the share of rows that have to hold something else than in the reference before it
+    matters, however certain it is.
     """
 
     cache_seconds: float = 300.0
@@ -88,6 +91,8 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     fallback_version: str | None = None
     idle_unload_seconds: float = 0.0
     gate_required: bool = False
+    drift_alarm_days: float = 30.0
+    drift_moved_share: float = 0.05
 
 
 class VersionSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,121 @@
+"""The command of drift: whether what comes is of the kind that the model was trained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from fairlead.cli.shell import DONE, Command, Shell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import RenderableType
+
+    from fairlead.client.drift import DriftFound, DriftReport
+
+__all__ = ["drift"]
+
+_SIGNS = {
+    "alarm": "[red]drifted[/]",
+    "ok": "[green]ok[/]",
+    "insufficient": "[dim]too few[/]",
+    "error": "[red]error[/]",
+}
+_MOST = 40
+
+
+@click.command(cls=Command, talks_to=("admin",))
+@click.argument("model")
+@click.option("--version", metavar="V", help="What answered; the version in production unless given.")
+@click.option(
+    "--against", default="training", show_default=True, metavar="WHAT",
+    help="training, before (the seven days before), week-before (the same time a week before), or a version.",
+)  # fmt: skip
+@click.option(
+    "--since", default="24h", show_default=True, metavar="TIME",
+    help="A span such as 24h, or a time with an offset.",
+)  # fmt: skip
+@click.option("--all", "everything", is_flag=True, help="Show every question of every field.")
+@click.pass_obj
+def drift(
+    shell: Shell, /, model: str, version: str | None, against: str, since: str, everything: bool
+) -> int:
+    """Show whether what comes is of the kind that the model was trained on.
+
+    A field has drifted where that is beyond chance and enough rows hold something else. How often that may
+    be wrong is a setting of the model, `drift_alarm_days`.
+
+    \b
+      fairlead drift shop
+      fairlead drift shop --against before --since 1h
+      fairlead drift shop --version v2 --against v1
+    """
+    kinds = ("training", "before", "week-before")
+    if against in kinds:
+        found = shell.admin.drift(model, version=version, against=against, since=since)  # type: ignore[arg-type]
+    else:
+        found = shell.admin.drift(model, version=version, against="version", other=against, since=since)
+    shell.show(found, *_shown(found, everything))
+    return DONE
+
+
+def _shown(found: DriftReport, everything: bool) -> Iterator[RenderableType]:
+    from rich.markup import escape
+
+    from fairlead.cli.tables import facts, table, time_text
+
+    sign = "[red]✗[/]" if found.drifted else "[green]✓[/]"
+    told = bool(found.found) and any(one.status == "ok" for one in found.found)
+    yield f"{sign if told or found.drifted else '[yellow]?[/]'} [bold]{escape(found.sentence)}[/]"
+    rows = found.found if everything else _one_each(found.found)
+    names = ["field", "where", "measure", "moved", "what changed", "p", "rows", ""]
+    listed = [name for name in names if name != "where" or any(one.slice for one in rows)]
+    if rows:
+        cells = [_cells(one) for one in rows[: None if everything else _MOST]]
+        yield table(listed, [[cell[name] for name in listed] for cell in cells], right=("moved", "p", "rows"))
+        if not everything and len(rows) > _MOST:
+            yield f"[dim]{len(rows) - _MOST} more: --all[/]"
+    broken = [one for one in found.quality if one.seen or one.expected]
+    for one in broken:
+        yield f"{'[red]✗[/]' if one.status == 'alarm' else '·'} {escape(one.sentence)}"
+    yield facts(
+        {
+            "version": found.version,
+            "against": found.reference,
+            "between": f"{time_text(found.start)} and {time_text(found.end)} UTC",
+            "rows": f"{found.rows:,}, beside {found.reference_rows:,}",
+            "false alarms": f"one in {found.days:g} days at most (p up to {found.level:.2g} in one look)",
+        }
+    )
+
+
+def _one_each(found: Sequence[DriftFound]) -> list[DriftFound]:
+    """Of each field the question that says the most: an alarm, else the first."""
+    chosen: dict[tuple[str, str], DriftFound] = {}
+    for one in found:
+        held = chosen.get((one.slice, one.subject))
+        if held is None or (one.status == "alarm" and held.status != "alarm"):
+            chosen[one.slice, one.subject] = one
+    return list(chosen.values())
+
+
+def _cells(one: DriftFound) -> dict[str, str]:
+    from rich.markup import escape
+
+    from fairlead.cli.tables import percent
+
+    changed = ", ".join(one.changes)
+    if one.expected is not None and one.seen is not None:
+        changed = f"{percent(100 * one.expected)} → {percent(100 * one.seen)}"
+    return {
+        "field": escape(one.subject),
+        "where": escape(one.slice),
+        "measure": one.measure.replace("-", " "),
+        "moved": "" if one.effect is None else percent(100 * one.effect),
+        "what changed": escape(changed or (one.sentence if one.effect is None else "")),
+        "p": "" if one.p is None else f"{one.p:.1g}",
+        "rows": f"{one.n:,}",
+        "": _SIGNS[one.status],
+    }

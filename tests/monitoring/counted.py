@@ -1,0 +1,106 @@
+"""A log in memory, counted as ingest counts: windows of rows of any version, slice and time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from fairlead.contracts.contract import Contract
+from fairlead.contracts.counts import FieldCounts, FieldKey, merge, tally
+from fairlead.contracts.profile import NumberProfile
+from fairlead.predictions.ask import IngestClient
+from fairlead.predictions.binning import Binning
+from fairlead.predictions.counted import CountedField, CountedWindow
+
+__all__ = ["Counted"]
+
+
+class _Minute(msgspec.Struct):
+    at: datetime
+    version: str
+    slice: str
+    rows: int
+    rejected: int
+    breaches: dict[str, dict[str, int]]
+    counts: dict[FieldKey, FieldCounts]
+
+
+class Counted(IngestClient):
+    """Answers what ingest answers when it is asked for profiles and bins."""
+
+    def __init__(self, contract: Contract, binning: Binning) -> None:
+        super().__init__("/nowhere")
+        self.contract = contract
+        self.binning = binning
+        self._minutes: list[_Minute] = []
+
+    def add(
+        self,
+        at: datetime,
+        values: Mapping[str, Sequence[Any]],
+        *,
+        version: str = "v1",
+        slice: str = "",
+        rejected: int = 0,
+        breaches: dict[str, dict[str, int]] | None = None,
+    ) -> None:
+        """Rows that came at that time: features by name; None is null."""
+        counts = {}
+        for name, listed in values.items():
+            key = FieldKey("feature", name)
+            bins = self.binning.bins[key]
+            present: Any = [value for value in listed if value is not None]
+            if isinstance(bins, NumberProfile):
+                present = np.array(present, np.float64)
+            counts[key] = tally(bins, present, nulls=len(listed) - len(present))
+        rows = max((len(listed) for listed in values.values()), default=0) + rejected
+        self._minutes.append(_Minute(at, version, slice, rows, rejected, breaches or {}, counts))
+
+    def call(self, op: str, **args: Any) -> Any:
+        found: Any = None
+        if op == "bins":
+            found = self.binning if args["bins"] == self.binning.id else None
+        elif op == "profiles":
+            found = self._windows(args)
+        else:
+            raise AssertionError(f"nobody asks for {op}")
+        return msgspec.json.decode(msgspec.json.encode(found))
+
+    def _windows(self, args: Mapping[str, Any]) -> list[CountedWindow]:
+        held = defaultdict(list)
+        for one in self._minutes:
+            if not args["since"] <= one.at < args["until"] or args["version"] not in (None, one.version):
+                continue
+            if args["slice"] in (None, one.slice):
+                held[one.slice].append(one)
+        return [self._window(args, slice, minutes) for slice, minutes in sorted(held.items())]
+
+    def _window(self, args: Mapping[str, Any], slice: str, minutes: list[_Minute]) -> CountedWindow:
+        rows, rejected = sum(one.rows for one in minutes), sum(one.rejected for one in minutes)
+        breaches: dict[str, dict[str, int]] = {}
+        for one in minutes:
+            for field, rules in one.breaches.items():
+                for rule, count in rules.items():
+                    of_field = breaches.setdefault(field, {})
+                    of_field[rule] = of_field.get(rule, 0) + count
+        return CountedWindow(
+            start=args["since"],
+            end=args["until"],
+            contract_id=self.contract.id,
+            bins=self.binning.id,
+            slice=slice,
+            rows=rows,
+            ok=rows - rejected,
+            rejected=rejected,
+            failed=0,
+            unread=rejected,
+            fields=tuple(
+                CountedField(key, merge(one.counts[key] for one in minutes)) for key in minutes[0].counts
+            ),
+            breaches=breaches,
+        )

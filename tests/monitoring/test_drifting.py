@@ -1,0 +1,337 @@
+"""Live models beside their references: training data, what was before, another version."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import uvicorn
+from fastapi import APIRouter, FastAPI
+
+from fairlead.admin.drift import drift_routes
+from fairlead.admin.problems import refuse_as_problems
+from fairlead.cli.main import fairlead
+from fairlead.client.admin import Admin
+from fairlead.contracts.contract import Contract, Field, Output
+from fairlead.contracts.profile import ReferenceProfile, profile
+from fairlead.contracts.table import read_table
+from fairlead.errors import MalformedRequest, ModelNotFound, VersionNotFound
+from fairlead.monitoring.drift_report import DriftFound, DriftReport, drift_findings
+from fairlead.monitoring.drifting import Drifting, DriftLooker
+from fairlead.predictions.binning import binning_of
+from fairlead.registry.registry import NewVersion, Registry
+from fairlead.registry.versions import File, Manifest, VersionSpec
+from fairlead.runtimes.base import OutputNames, RuntimeSpec, Tensor
+from fairlead.stores.blobs import Blobs
+from fairlead.stores.database import Database
+from tests.monitoring.counted import Counted
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+CONTRACT = Contract(
+    inputs=(
+        Field(name="age", type="float", nullable=True),
+        Field(name="land", type="string", slice=True, nullable=True),
+    ),
+    output=Output(kind="number"),
+)
+RUNTIME = RuntimeSpec(
+    kind="onnx",
+    entry="model.onnx",
+    binding="columns",
+    inputs=(
+        Tensor(name="age", dtype="float64", shape=(-1, 1)),
+        Tensor(name="land", dtype="string", shape=(-1, 1)),
+    ),
+    outputs=OutputNames(value="y"),
+)
+LANDS = ["DE"] * 60 + ["FR"] * 30 + ["AT"] * 10
+
+
+def rows(n: int, seed: int, *, shift: float = 0.0, nulls: float = 0.0) -> dict[str, list[Any]]:
+    generator = np.random.default_rng(seed)
+    ages: list[Any] = generator.normal(40.0 + shift, 10.0, n).tolist()
+    ages[: round(nulls * n)] = [None] * round(nulls * n)
+    return {"age": ages, "land": generator.choice(LANDS, n).tolist()}
+
+
+def reference() -> ReferenceProfile:
+    return profile(read_table(rows(10_000, 1)), CONTRACT)
+
+
+@pytest.fixture
+def database_url(tmp_path: Any) -> str:
+    """SQLite: nothing here is about the database."""
+    return f"sqlite:///{tmp_path}/fairlead.db"
+
+
+@pytest.fixture
+def log() -> Counted:
+    held = reference()
+    return Counted(CONTRACT, binning_of(CONTRACT.id, held, fields=CONTRACT.inputs, origin="v1"))
+
+
+@pytest.fixture
+def registry(database: Database, blobs: Blobs) -> Registry:
+    """`shop` with v1 in production, which brought a profile, and v2, which brought none."""
+    made = Registry(database, blobs)
+    for version in ("v1", "v2"):
+        contents = {"model.onnx": version.encode()}
+        if version == "v1":
+            contents["reference.json"] = msgspec.json.encode(reference())
+        files = []
+        for path, content in contents.items():
+            digest = hashlib.sha256(content).hexdigest()
+            blobs.put(content, digest)
+            files.append(File(path=path, sha256=digest, size=len(content)))
+        spec = VersionSpec(
+            model="shop",
+            version=version,
+            manifest=Manifest(files=tuple(files)),
+            runtime=RUNTIME,
+            contract=CONTRACT,
+        )
+        made.register(NewVersion(spec=spec, framework="onnx", created_by="ann"))
+    with database.write() as connection:
+        made.record_stages(connection, "shop", {"v1": "production"}, generation=1, who="ann")
+    return made
+
+
+@pytest.fixture
+def drifting(registry: Registry, log: Counted) -> Drifting:
+    return Drifting(registry, log)
+
+
+def last_hour(drifting: Drifting, **more: Any) -> DriftReport:
+    return drifting.report("shop", NOW - HOUR, NOW, **more)
+
+
+def alarms(report: DriftReport) -> list[tuple[str, str, str]]:
+    return [(one.subject, one.slice, one.measure) for one in report.found if one.status == "alarm"]
+
+
+def test_traffic_like_the_training_data_is_told_so_with_what_was_looked_at(
+    drifting: Drifting, log: Counted
+) -> None:
+    log.add(NOW - HOUR / 2, rows(3000, 2))
+    report = last_hour(drifting)
+    assert alarms(report) == []
+    assert (report.version, report.against, report.rows, report.reference_rows) == (
+        "v1",
+        "training",
+        3000,
+        10_000,
+    )
+    assert report.level == pytest.approx(1 / (30 * 24))
+    assert report.sentence == (
+        "Nothing drifted from the training data of v1: 2 fields, 3,000 rows, at most one false alarm "
+        "in 30 days."
+    )
+
+
+def test_a_shift_and_a_surge_of_nulls_are_told_with_what_changed(drifting: Drifting, log: Counted) -> None:
+    log.add(NOW - HOUR / 2, rows(3000, 2, shift=5.0, nulls=0.05))
+    report = last_hour(drifting)
+    assert alarms(report) == [("age", "", "moved-share"), ("age", "", "null-share")]
+    assert report.sentence.startswith(
+        "1 of 2 fields drifted from the training data of v1: age (median 39.9 → 44.9"
+    )
+    finding = drift_findings(report)[0]
+    assert (finding.kind, finding.subject, finding.status, finding.against) == (
+        "drift",
+        "age",
+        "alarm",
+        "training",
+    )
+    assert finding.sentence.startswith("age, against training: ")
+    assert finding.value is not None
+    assert finding.threshold is not None
+    assert finding.value > finding.threshold == 0.05
+
+
+def test_without_traffic_nothing_can_be_told(drifting: Drifting) -> None:
+    report = last_hour(drifting)
+    assert report.found == ()
+    assert report.sentence == (
+        "Whether anything drifted from training cannot be told: there was no traffic that could be counted."
+    )
+
+
+def test_too_little_traffic_is_told_as_too_little(drifting: Drifting, log: Counted) -> None:
+    log.add(NOW - HOUR / 2, rows(7, 2))
+    report = last_hour(drifting)
+    assert {one.status for one in report.found} == {"insufficient"}
+    assert report.sentence.endswith("cannot be told: there were 7 rows; 100 are needed.")
+
+
+def test_bins_that_came_from_the_log_have_no_training_data(registry: Registry) -> None:
+    held = binning_of(CONTRACT.id, reference(), fields=CONTRACT.inputs, origin=None)
+    log = Counted(CONTRACT, held)
+    log.add(NOW - HOUR / 2, rows(3000, 2))
+    report = last_hour(Drifting(registry, log))
+    assert report.found == ()
+    assert "no version under this contract brought a profile" in report.sentence
+
+
+def test_a_version_without_a_profile_is_held_against_the_one_that_lent_its_bins(
+    drifting: Drifting, log: Counted
+) -> None:
+    log.add(NOW - HOUR / 2, rows(3000, 2), version="v2")
+    assert last_hour(drifting, version="v2").reference == "the training data of v1"
+
+
+def test_what_was_always_so_did_not_drift_from_before(drifting: Drifting, log: Counted) -> None:
+    log.add(NOW - 30 * HOUR, rows(9000, 3, shift=5.0))
+    log.add(NOW - HOUR / 2, rows(3000, 2, shift=5.0))
+    assert alarms(last_hour(drifting)) != []
+    report = last_hour(drifting, against="before")
+    assert alarms(report) == []
+    assert (report.reference, report.reference_rows) == ("the 7 days before", 9000)
+
+
+def test_a_daily_rhythm_is_held_against_the_same_time_a_week_before(drifting: Drifting, log: Counted) -> None:
+    log.add(NOW - timedelta(days=7) - HOUR / 2, rows(3000, 3, shift=5.0))
+    log.add(NOW - timedelta(days=3), rows(9000, 4))
+    log.add(NOW - HOUR / 2, rows(3000, 2, shift=5.0))
+    assert alarms(last_hour(drifting, against="before")) != []
+    assert alarms(last_hour(drifting, against="week-before")) == []
+
+
+def test_one_slice_can_drift_alone(drifting: Drifting, log: Counted) -> None:
+    for slice, shift in (("", 0.5), ("land=AT", 6.0), ("land=DE", 0.0)):
+        log.add(NOW - 30 * HOUR, rows(9000, 3), slice=slice)
+        log.add(NOW - HOUR / 2, rows(3000, 2, shift=shift), slice=slice)
+    report = last_hour(drifting, against="before")
+    assert {(subject, slice) for subject, slice, _ in alarms(report)} == {("age", "land=AT")}
+    assert "age where land=AT (median" in report.sentence
+    assert last_hour(drifting, against="before", slices=False).sentence.startswith("Nothing drifted")
+
+
+def test_two_versions_at_the_same_time_are_held_against_each_other(drifting: Drifting, log: Counted) -> None:
+    log.add(NOW - HOUR / 2, rows(3000, 2))
+    log.add(NOW - HOUR / 2, rows(3000, 3, shift=8.0), version="v2")
+    report = last_hour(drifting, version="v2", against="version", other="v1")
+    assert (report.version, report.against) == ("v2", "version v1")
+    assert [subject for subject, _, _ in alarms(report)] == ["age"]
+
+
+def test_rules_broken_more_often_than_before_are_told(drifting: Drifting, log: Counted) -> None:
+    log.add(NOW - 30 * HOUR, rows(9000, 3), rejected=9, breaches={"age": {"range": 9}})
+    log.add(NOW - HOUR / 2, rows(2000, 2), rejected=200, breaches={"age": {"range": 200}})
+    report = last_hour(drifting, against="before")
+    assert [one.field for one in report.quality if one.status == "alarm"] == ["", "age"]
+    assert report.sentence.endswith(
+        "More rules are broken than before: refused requests 0.0999 % → 9.09 % of 2,200 rows; "
+        "age: range 0.0999 % → 9.09 % of 2,200 rows."
+    )
+    kinds = {(one.kind, one.subject) for one in drift_findings(report) if one.status == "alarm"}
+    assert kinds == {("quality", "refused requests"), ("quality", "age: range")}
+
+
+def test_the_budget_and_the_floor_are_settings_of_the_model(
+    drifting: Drifting, registry: Registry, log: Counted
+) -> None:
+    log.add(NOW - HOUR / 2, rows(3000, 2, shift=3.0))
+    assert alarms(last_hour(drifting)) == [("age", "", "moved-share")]
+    registry.configure("shop", None, {"drift_moved_share": 0.3, "drift_alarm_days": 365.0}, who="ann")
+    report = last_hour(drifting)
+    assert alarms(report) == []
+    assert (report.days, report.level) == (365.0, pytest.approx(1 / (365 * 24)))
+
+
+def test_unknown_models_versions_and_halves_of_a_question_are_refused(drifting: Drifting) -> None:
+    with pytest.raises(ModelNotFound):
+        drifting.report("nowhere", NOW - HOUR, NOW)
+    with pytest.raises(VersionNotFound):
+        last_hour(drifting, version="v9")
+    with pytest.raises(VersionNotFound):
+        last_hour(drifting, against="version", other="v9")
+    with pytest.raises(MalformedRequest, match="names that version"):
+        last_hour(drifting, against="version")
+    with pytest.raises(MalformedRequest, match="names that version"):
+        last_hour(drifting, other="v2")
+
+
+def test_the_looker_tells_of_each_question_once_by_the_window_that_shows_most(
+    drifting: Drifting, registry: Registry, log: Counted
+) -> None:
+    log.add(NOW - 20 * HOUR, rows(20_000, 3))
+    log.add(NOW - timedelta(minutes=5), rows(1000, 2, shift=8.0))
+    found = DriftLooker(drifting, registry).look(NOW)
+    assert len({one.key for one in found}) == len(found)
+    told = {(one.subject, one.measure, one.against): one for one in found if one.kind == "drift"}
+    age = told["age", "moved-share", "training"]
+    assert (age.status, age.n, age.model, age.version) == ("alarm", 1000, "shop", "v1")
+    assert told["age", "moved-share", "before"].status == "alarm"
+    assert told["land", "moved-share", "training"].status == "ok"
+
+
+def test_the_looker_says_nothing_of_models_that_are_not_in_production(
+    database: Database, blobs: Blobs, log: Counted
+) -> None:
+    registry = Registry(database, blobs)
+    registry.declare_contract("idle", CONTRACT, who="ann")
+    assert DriftLooker(Drifting(registry, log), registry).look(NOW) == []
+
+
+@pytest.fixture
+def admin_url(drifting: Drifting, log: Counted) -> Iterator[str]:
+    """The route of drift, over HTTP; the last hour has drifted in age."""
+    log.add(datetime.now(UTC) - HOUR / 2, rows(3000, 2, shift=5.0))
+    app = FastAPI()
+    routes = APIRouter(prefix="/api/v1")
+    routes.include_router(drift_routes(drifting))
+    app.include_router(routes)
+    refuse_as_problems(app)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        thread.join(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def spoken(url: str, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        fairlead.main(["--admin-url", url, "drift", "shop", "--since", "1h", *options])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_a_person_reads_what_changed_and_a_program_every_number(
+    admin_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = spoken(admin_url, capsys)
+    assert "1 of 2 fields drifted from the training data of v1" in shown
+    assert "median 39.9 → 44.9" in shown
+    document = json.loads(spoken(admin_url, capsys, "--json"))
+    first = document["found"][0]
+    assert (first["subject"], first["status"], first["measure"]) == ("age", "alarm", "moved-share")
+    assert {"psi", "js-distance-base-2", "wasserstein-1-over-std"} <= set(first["distances"])
+    assert document["level"] == pytest.approx(1 / 720, rel=0.01)
+
+
+def test_the_client_reads_the_same_and_says_whether_anything_drifted(admin_url: str) -> None:
+    with Admin(admin_url) as admin:
+        assert admin.drift("shop", since="1h").drifted
+        assert not admin.drift("shop", since="1h", version="v1", against="version", other="v1").drifted
+        with pytest.raises(ModelNotFound):
+            admin.drift("nowhere")
+        with pytest.raises(MalformedRequest):
+            admin.drift("shop", since="tomorrow")
+
+
+def test_a_report_reads_back_as_it_was_written(drifting: Drifting, log: Counted) -> None:
+    log.add(NOW - HOUR / 2, rows(3000, 2, shift=5.0))
+    report = last_hour(drifting)
+    assert msgspec.json.decode(msgspec.json.encode(report), type=DriftReport) == report
+    assert isinstance(report.found[0], DriftFound)
