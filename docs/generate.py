@@ -340,6 +340,8 @@ def _admin() -> list[str]:
 def _admin_document() -> dict[str, Any]:
     """The OpenAPI document of the admin API, which opens no store to say what it offers."""
     from fairlead.admin.api import create_app
+    from fairlead.alerts.delivery import Deliveries
+    from fairlead.alerts.reading import Config
     from fairlead.predictions.ask import IngestClient
     from fairlead.registry.registry import Registry
     from fairlead.rollouts.traffic import Traffic
@@ -358,7 +360,16 @@ def _admin_document() -> dict[str, Any]:
         traffic = Traffic(database, registry, settings)
         ingest = IngestClient(folder.ingest_socket)
         syncs = Syncs(database, folder.log, name="docs")
-        return create_app(settings, database, registry, traffic, ingest, folder, syncs).openapi()
+        return create_app(
+            settings,
+            database,
+            registry,
+            traffic,
+            ingest,
+            folder,
+            syncs,
+            Deliveries(database, Config(), name="docs"),
+        ).openapi()
 
 
 def _codes(operation: dict[str, Any]) -> str:

@@ -23,7 +23,8 @@ _SETTLE_SECONDS = 5.0
 def run_control(settings: Settings) -> None:
     """Migrates, ends what a killed control left behind, and serves until SIGTERM or SIGINT.
 
-    Raises `PortInUse` when another program listens there, `StoreUnavailable` without a database.
+    Raises `PortInUse` when another program listens there, `StoreUnavailable` without a database,
+    `InvalidAlerts` for an alerts.toml that cannot be followed.
     """
     import os
     import shutil
@@ -35,12 +36,16 @@ def run_control(settings: Settings) -> None:
     from fairlead.admin.api import create_app
     from fairlead.admin.blobs import UPLOADS
     from fairlead.admin.versions import PROBES
+    from fairlead.alerts.alerting import Alerting
+    from fairlead.alerts.delivery import Deliveries
+    from fairlead.alerts.reading import read_file
     from fairlead.errors import PortInUse
     from fairlead.evaluation.scoring import SCORING
     from fairlead.gate.runs import GATES
     from fairlead.monitoring.drifting import Drifting, DriftLooker
     from fairlead.monitoring.loop import Looker, Loop
     from fairlead.monitoring.performing import PerformingLooker
+    from fairlead.monitoring.pulse import Pulse
     from fairlead.monitoring.verdicts import Rules
     from fairlead.predictions.ask import IngestClient
     from fairlead.registry.registry import Registry
@@ -51,6 +56,7 @@ def run_control(settings: Settings) -> None:
     from fairlead.stores.database import Database
     from fairlead.syncs.runner import Syncs
 
+    alerts = read_file(settings.alerts_file)
     address = (settings.admin_host, settings.admin_port)
     listener = socket.socket(socket.AF_INET6 if ":" in settings.admin_host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -78,12 +84,15 @@ def run_control(settings: Settings) -> None:
         name = f"control-{socket.gethostname()}-{os.getpid()}"
         controller = Controller(database, traffic, folder.counters, name=name, ask=ingest.rows)
         syncs = Syncs(database, folder.log, name=name)
+        deliveries = Deliveries(database, alerts, name=name)
+        alerting = Alerting(database, alerts, queued=deliveries.wake, shown=folder.firing)
         lookers: list[Looker] = [
+            Pulse(folder.counters, alerts.limits_for),
             PerformingLooker(registry, ingest, Rules()),
             DriftLooker(Drifting(registry, ingest), registry),
         ]
-        loop = Loop(database, lookers, name=name)
-        app = create_app(settings, database, registry, traffic, ingest, folder, syncs)
+        loop = Loop(database, lookers, [alerting], name=name)
+        app = create_app(settings, database, registry, traffic, ingest, folder, syncs, deliveries)
 
         class Server(uvicorn.Server):
             def handle_exit(self, *arguments: Any) -> None:
@@ -105,11 +114,13 @@ def run_control(settings: Settings) -> None:
         logger.info("control answers on %s:%d", *listener.getsockname()[:2])
         controller.start()
         syncs.start()
+        deliveries.start()
         loop.start()
         try:
             server.run(sockets=[listener])
         finally:
             loop.stop()
+            deliveries.stop()
             syncs.stop()
             controller.stop()
     database.close()

@@ -179,6 +179,25 @@ class InvalidSync(FairleadError):
     code = "invalid_sync"
 
 
+class AlertNotFound(FairleadError):
+    """There is no such alert, silence or channel."""
+
+    code = "alert_not_found"
+
+
+class InvalidAlerts(FairleadError):
+    """What alerts are told to do contradicts itself: a rule, a channel or a silence."""
+
+    code = "invalid_alerts"
+
+
+class DeliveryFailed(FairleadError):
+    """A message did not reach its receiver."""
+
+    code = "delivery_failed"
+    retryable = True
+
+
 class GenerationConflict(FairleadError):
     """The model's plan changed since it was read."""
 

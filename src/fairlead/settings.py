@@ -172,6 +172,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = 7.0
 
+    alerts_file: Annotated[
+        str,
+        Meta(
+            description="TOML file of alert rules and channels; without, `alerts.toml` in the working folder "
+            "where there is one."
+        ),
+    ] = ""
+
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least level of the server's own log.")
     ] = "info"

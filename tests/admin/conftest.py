@@ -13,6 +13,8 @@ from fastapi.testclient import TestClient
 from onnx import TensorProto, helper
 
 from fairlead.admin.api import create_app
+from fairlead.alerts.delivery import Deliveries
+from fairlead.alerts.reading import Config
 from fairlead.predictions.ask import IngestClient
 from fairlead.registry.registry import Registry
 from fairlead.rollouts.traffic import Traffic
@@ -58,8 +60,9 @@ class Api:
         ingest = IngestClient(self.folder.ingest_socket)
         self.syncs = Syncs(database, self.folder.log, name="api")
         self.app = create_app(
-            settings, database, self.registry, self.traffic, ingest, self.folder, self.syncs
-        )
+            settings, database, self.registry, self.traffic, ingest, self.folder, self.syncs,
+            Deliveries(database, Config(), name="api"),
+        )  # fmt: skip
         self.http = TestClient(self.app, raise_server_exceptions=False)
 
     def call(

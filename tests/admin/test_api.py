@@ -66,6 +66,9 @@ def test_the_document_describes_exactly_the_routes_there_are(served: Api) -> Non
             replay="r",
             command="pause",
             freeze="f",
+            alert="a",
+            silence="s",
+            channel="c",
         )
         for method in ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"):
             status = served.http.request(method, filled).status_code

@@ -12,9 +12,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from fairlead.errors import StoreUnavailable
-from fairlead.stores import schema
+from fairlead.stores import alert_tables, schema
 from fairlead.stores.database import Database
-from fairlead.stores.tables import metadata
+
+metadata = alert_tables.metadata  # all of it
 
 
 def tables_of(database: Database) -> set[str]:

@@ -14,6 +14,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
 
 from fairlead import __version__
+from fairlead.admin.alerts import alert_routes
 from fairlead.admin.blobs import blob_routes
 from fairlead.admin.drift import drift_routes
 from fairlead.admin.experiments import experiment_routes
@@ -32,6 +33,7 @@ from fairlead.admin.targeting import layer_routes, targeting_routes
 from fairlead.admin.traffic import traffic_routes
 from fairlead.admin.versions import version_routes
 from fairlead.admin.wire import Json, describe
+from fairlead.alerts.delivery import Deliveries
 from fairlead.evaluation.jobs import Replays
 from fairlead.gate.runs import Gates
 from fairlead.monitoring.drifting import Drifting
@@ -67,6 +69,7 @@ _TAGS = [
         "and whom they treat how.",
     },
     {"name": "replays", "description": "Logged requests again, by the version that answered or another."},
+    {"name": "alerts", "description": "What is wrong, who is told, and what to do about it."},
     {"name": "status", "description": "What goes on now."},
 ]
 
@@ -79,6 +82,7 @@ def create_app(
     ingest: IngestClient,
     folder: DataFolder,
     syncs: Syncs,
+    deliveries: Deliveries,
 ) -> FastAPI:
     """The admin API as an ASGI application. It opens nothing: what it is given must be there."""
     sampler = Sampler(folder.counters)
@@ -124,6 +128,7 @@ def create_app(
     replays = Replays(registry, ingest, folder, trust_pickle=settings.trust_pickle)
     routes.include_router(replay_routes(replays))
     routes.include_router(sync_routes(syncs))
+    routes.include_router(alert_routes(database, deliveries))
     routes.include_router(status_routes(database, sampler, ingest))
     routes.include_router(health_routes(database))
     app.include_router(routes)

@@ -45,6 +45,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "metrics": Entry("history", "Show how a version has answered lately."),
         "shadow": Entry("shadow", "Show what a shadow would have answered, and on whom it differs."),
         "drift": Entry("drift", "Show whether what comes is of the kind that the model was trained on."),
+        "alerts": Entry("alerts", "Show what fires, why, and what to do about it."),
         "stages": Entry("history", "Show how the versions of a model came to their stages."),
         "production": Entry("history", "Say which version was in production at a moment."),
         "audit": Entry("history", "Show who changed what, when and why."),

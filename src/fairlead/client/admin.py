@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
+from fairlead.client.alerts import AlertCalls
 from fairlead.client.drift import DriftCalls
 from fairlead.client.experiments import ExperimentCalls
 from fairlead.client.freezes import FreezeCalls
@@ -52,7 +53,15 @@ HandStage = Literal["staging", "archived", "none"]
 
 
 class Admin(
-    RolloutCalls, ExperimentCalls, GateCalls, FreezeCalls, ReplayCalls, SyncCalls, TargetingCalls, DriftCalls
+    RolloutCalls,
+    ExperimentCalls,
+    GateCalls,
+    FreezeCalls,
+    ReplayCalls,
+    SyncCalls,
+    TargetingCalls,
+    AlertCalls,
+    DriftCalls,
 ):
     """Registers versions, leads traffic and looks back. Safe to share between threads; close it, or use it
     in a `with` block.

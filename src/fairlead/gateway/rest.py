@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,7 @@ from fairlead.predictions.outcomes import parse_outcomes
 from fairlead.serving.asks import Ask, BatchAsk
 from fairlead.serving.dataplane import FULL, DataPlane
 from fairlead.serving.envelope import encode
+from fairlead.serving.firing import read_firing
 from fairlead.serving.folder import DataFolder
 from fairlead.serving.live import LiveArm, LiveModel
 from fairlead.serving.refresh import require_ready
@@ -273,7 +275,11 @@ class RestApp:
         return response(200, body, content_type=match[0].media_type.encode())
 
     def _gauges(self) -> list[Gauge]:
-        gauges = []
+        firing = Counter(read_firing(self._folder.firing))
+        gauges = [
+            Gauge("fairlead_alerts_firing", (alert.model, alert.rule, alert.severity), count)
+            for alert, count in firing.items()
+        ]
         now = time.time()
         for report in self._folder.read_reports():
             alive = now - report.at < _LIVE_SECONDS

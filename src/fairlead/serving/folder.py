@@ -122,6 +122,7 @@ class DataFolder:
         self.run = root / "run"
         self.reports = root / "run" / "gateways"
         self.counters = root / "run" / "counters"
+        self.firing = root / "run" / "alerts.json"
         self.measured = root / "run" / "measured"
         self.models_socket = root / "run" / "models.sock"
         self.log = root / "log"

@@ -76,6 +76,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("requests_cancelled_total", "counter", ("model_name",), "Rows whose callers went away."),
     Metric("requests_shed_total", "counter", ("model_name",), "Rows refused because the server was full."),
     Metric("prediction_log_unlogged_total", "counter", ("model_name",), "Answers without a record."),
+    Metric(
+        "fairlead_alerts_firing",
+        "gauge",
+        ("model_name", "rule", "severity"),
+        "Alerts that fire, as control last wrote them; those about the server have no model.",
+    ),
     Metric("gateway_up", "gauge", ("gateway",), "1 for each gateway worker with a fresh heartbeat."),
 )
 

@@ -1,0 +1,1 @@
+"""Alerts: rules that read findings, how an alert stands, and who is told of it."""

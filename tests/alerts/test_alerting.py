@@ -1,0 +1,237 @@
+"""From looks to alerts, their journal and their messages, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fairlead.alerts import ledger, silences
+from fairlead.alerts.alerting import Alerting
+from fairlead.alerts.reading import Config, read_config
+from fairlead.errors import FairleadError, StoreUnavailable
+from fairlead.monitoring.findings import Finding, Status
+from fairlead.monitoring.loop import LEASE, Look, Loop
+from fairlead.serving.firing import FiringAlert, read_firing
+from fairlead.stores import leases
+from fairlead.stores.database import Database
+
+T0 = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+def found(subject: str = "failed answers", status: Status = "alarm", **changes: object) -> Finding:
+    finding = Finding(
+        model="shop", version="v2", kind="errors", subject=subject, status=status,
+        sentence=f"{subject}: 12 of 100 failed.", start=T0, end=T0, n=100, value=0.12, threshold=0.01,
+    )  # fmt: skip
+    return msgspec.structs.replace(finding, **changes)
+
+
+class Desk:
+    """Alerts over a real database, fed by hand."""
+
+    def __init__(self, database: Database, folder: Path, config: Config) -> None:
+        self.database = database
+        self.now = T0
+        self.woken = 0
+        self.shown = folder / "alerts.json"
+        self.finds: list[Finding] | FairleadError = []
+        self.config = config
+        self.loop = self.control("a")
+        with database.write() as connection:
+            leases.take(connection, LEASE, "a", now=T0, until=T0 + timedelta(days=9))
+
+    name, seconds = "eye", 1.0
+
+    def look(self, now: datetime) -> list[Finding]:
+        if isinstance(self.finds, FairleadError):
+            raise self.finds
+        return self.finds
+
+    def control(self, name: str) -> Loop:
+        def woke() -> None:
+            self.woken += 1
+
+        alerting = Alerting(self.database, self.config, queued=woke, shown=self.shown)
+        return Loop(self.database, [], [alerting], name=name, clock=lambda: self.now)
+
+    def see(self, *finds: Finding, times: int = 1, seconds: float = 1.0) -> None:
+        for _ in range(times):
+            self.finds = list(finds)
+            self.pass_by(seconds)
+
+    def pass_by(self, seconds: float = 1.0) -> Look:
+        self.now += timedelta(seconds=seconds)
+        return self.loop.look(self)
+
+    def standing(self) -> dict[str, str]:
+        with self.database.read() as connection:
+            return {one.finding.subject: one.state.standing for one in ledger.every(connection, ended=True)}
+
+    def messages(self) -> list[tuple[str, str, str, list[str]]]:
+        """Channel, what is told, rule and subjects, oldest first."""
+        with self.database.read() as connection:
+            queued = ledger.deliveries(connection)
+        return sorted(
+            (channel, one.told, one.rule, [each.finding.subject for each in one.alerts])
+            for channel, one in ((each.channel, each.message) for each in queued)
+        )  # fmt: skip
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    made = Database(database_url)
+    made.migrate()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def desk(database: Database, tmp_path: Path) -> Desk:
+    return Desk(database, tmp_path, Config())
+
+
+def test_an_alert_fires_once_with_its_evidence_and_is_told_once(desk: Desk) -> None:
+    desk.see(found())
+    assert desk.standing() == {"failed answers": "pending"}
+    assert desk.messages() == []
+    desk.see(found(), times=5)
+    assert desk.messages() == [("log", "firing", "errors", ["failed answers"])]
+    assert desk.woken == 1
+    with desk.database.read() as connection:
+        (alert,) = ledger.firing(connection, "shop")
+        assert ledger.firing(connection, "other") == []
+        journal = ledger.events(connection, alert.id)
+    assert alert.finding == found()
+    assert [(one.from_standing, one.to_standing, one.told) for one in journal] == [
+        ("pending", "firing", "firing"), ("ok", "pending", ""),
+    ]  # fmt: skip
+    assert read_firing(desk.shown) == [FiringAlert("shop", "errors", "page")]
+    desk.see(found(status="ok"), times=32)
+    assert desk.standing() == {"failed answers": "resolved"}
+    assert [told for _, told, _, _ in desk.messages()] == ["firing", "resolved"]
+    assert read_firing(desk.shown) == []
+
+
+def test_what_was_pending_and_never_fired_leaves_nothing(desk: Desk) -> None:
+    desk.see(found())
+    desk.see(found(status="ok"), times=3)
+    assert desk.standing() == {}
+    assert desk.messages() == []
+
+
+def test_ten_features_of_one_model_are_one_message(desk: Desk) -> None:
+    features = [found(f"f{number}", kind="drift") for number in range(10)]
+    other = found("f0", kind="drift", model="größe 💶")
+    desk.see(*features, other, times=2)
+    subjects = sorted((told, subjects) for _, told, _, subjects in desk.messages())
+    assert subjects == [("firing", ["f0"]), ("firing", [f"f{number}" for number in range(10)])]
+
+
+def test_two_findings_of_one_key_are_one_alert(desk: Desk) -> None:
+    desk.see(found(), found(status="ok"), times=2)
+    assert desk.standing() == {"failed answers": "firing"}
+
+
+def test_what_is_insufficient_or_in_error_is_no_alert_and_ends_none(desk: Desk) -> None:
+    desk.see(found("a", "insufficient"), found("b", "error"), times=5)
+    assert desk.standing() == {}
+    desk.see(found(), times=2)
+    desk.see(found(status="insufficient"), times=100)
+    assert desk.standing() == {"failed answers": "firing"}
+
+
+def test_what_is_not_found_any_more_ends_after_a_while(desk: Desk) -> None:
+    desk.see(found(), times=2)
+    desk.see()
+    assert desk.standing() == {"failed answers": "firing"}
+    desk.see(seconds=1_000)
+    assert desk.standing() == {"failed answers": "resolved"}
+
+
+def test_a_looker_that_cannot_look_becomes_an_alert_and_ends_no_other(desk: Desk) -> None:
+    desk.see(found(), times=2)
+    desk.finds = StoreUnavailable("The log does not answer.", remedy="Start it.")
+    for _ in range(3):
+        desk.pass_by()
+    assert desk.standing() == {"failed answers": "firing", "eye": "firing"}
+
+
+def test_a_control_that_has_lost_the_lease_changes_nothing(desk: Desk) -> None:
+    late = desk.control("b")
+    desk.finds = [found()]
+    for _ in range(3):
+        late.look(desk)
+    assert desk.standing() == {}
+
+
+def test_another_control_goes_on_where_the_first_stopped(desk: Desk) -> None:
+    desk.see(found())
+    with desk.database.write() as connection:
+        leases.give_back(connection, LEASE, "a")
+        leases.take(connection, LEASE, "b", now=desk.now, until=desk.now + timedelta(hours=1))
+    desk.loop = desk.control("b")
+    desk.see(found())
+    assert desk.standing() == {"failed answers": "firing"}
+    assert len(desk.messages()) == 1
+
+
+def test_a_silence_holds_messages_back_until_it_ends(desk: Desk) -> None:
+    with desk.database.write() as connection:
+        made = silences.add(
+            connection, until=T0 + timedelta(hours=1), why="the sale", who="ann", now=T0, model="sh*",
+            rule="errors",
+        )  # fmt: skip
+    desk.see(found(), found("silence", kind="traffic"), times=3)
+    assert [rule for _, _, rule, _ in desk.messages()] == ["no-traffic"]
+    with desk.database.write() as connection:
+        silences.end(connection, made.id, who="bob", now=desk.now)
+    desk.see(found())
+    assert sorted(rule for _, _, rule, _ in desk.messages()) == ["errors", "no-traffic"]
+
+
+def test_a_condition_of_ones_own_has_its_bound_and_its_hysteresis(database: Database, tmp_path: Path) -> None:
+    config = read_config(
+        {
+            "conditions": [
+                {"name": "basket", "kind": "drift", "model": "shop", "subject": "basket_*", "above": 0.3,
+                 "release": 0.2, "after": "1 of 1", "clear": 1, "severity": "page"},
+            ],
+            "rules": {"drift": {"enabled": False}},
+        }
+    )  # fmt: skip
+    desk = Desk(database, tmp_path, config)
+    basket = found("basket_size", "ok", kind="drift", value=0.29)
+    desk.see(basket, found("other", kind="drift"))
+    assert desk.standing() == {}
+    desk.see(msgspec.structs.replace(basket, value=0.31))
+    assert desk.standing() == {"basket_size": "firing"}
+    desk.see(msgspec.structs.replace(basket, value=0.25))
+    assert desk.standing() == {"basket_size": "firing"}, "not good enough to end"
+    desk.see(msgspec.structs.replace(basket, value=float("nan")))
+    desk.see(msgspec.structs.replace(basket, value=0.19))
+    assert desk.standing() == {"basket_size": "resolved"}
+
+
+def test_an_alert_of_a_rule_that_is_gone_ends(desk: Desk) -> None:
+    desk.see(found(), times=2)
+    desk.config = read_config({"rules": {"errors": {"enabled": False}}})
+    desk.loop = desk.control("a")
+    desk.see(found())
+    assert desk.standing() == {"failed answers": "resolved"}
+
+
+def test_what_stands_as_it_stood_is_not_written_again_and_again(desk: Desk) -> None:
+    desk.see(found(), times=20)
+    with desk.database.read() as connection:
+        (before,) = ledger.every(connection)
+    desk.see(found(value=0.5), times=15)
+    with desk.database.read() as connection:
+        assert ledger.every(connection) == [before]
+    desk.see(found(value=0.5), times=60)
+    with desk.database.read() as connection:
+        (after,) = ledger.every(connection)
+    assert after.finding.value == 0.5, "its evidence is a minute old at most"
