@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from fairlead.serving.folder import write_whole
+from fairlead.stores.files import write_whole
 
 __all__ = ["FiringAlert", "read_firing", "write_firing"]
 
