@@ -16,7 +16,7 @@ import fcntl
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -113,6 +113,7 @@ class Ingest:
         self.profiler = Profiler(data_folder)
         self._fresh, self._flushing = FreshRows(), FreshRows()
         self._leases = Leases(self.root)
+        self._resting: set[str] = set()
         self._oldest_fresh: float | None = None
         self._caught_up_at = time.monotonic()
         self._flushed_at: float | None = None
@@ -219,7 +220,8 @@ class Ingest:
         """Merges small files once; whether there was anything worth it. Raises like `flush`."""
         with self._writing:
             now = int(self._clock() * 1e6)
-            files = compaction.next_merge(self._manifest.files, now)
+            movable = [file for file in self._manifest.files if not self._rests(file)]
+            files = compaction.next_merge(movable, now)
             if not files:
                 return False
             try:
@@ -238,6 +240,29 @@ class Ingest:
             with self._state:
                 self._leases.doom(files)
             return True
+
+    @contextmanager
+    def resting(self, model: str) -> Iterator[Snapshot]:
+        """The log as it is now; until the block ends, no profiles of that model are merged. One at a time."""
+        with self._writing:
+            self._resting.add(model)
+        try:
+            with self.snapshot() as taken:
+                yield taken
+        finally:
+            self._resting.discard(model)
+
+    def replace(self, old: Collection[DataFile], new: Sequence[DataFile]) -> None:
+        """Puts files that were written into the place of others, in one step. Raises OSError when it could
+        not; then the old ones hold."""
+        with self._writing:
+            self._commit(
+                lambda now: msgspec.structs.replace(
+                    now, files=(*(file for file in now.files if file not in old), *new)
+                )
+            )
+            with self._state:
+                self._leases.doom(old)
 
     def maintain(self) -> None:
         """Flushes and merges when it is time to; trouble is logged, shown in `status` and tried again."""
@@ -316,6 +341,9 @@ class Ingest:
             written.append(write_table(self.root, "windows", windows, WINDOWS))
         if rows.outcomes:
             written.append(write_table(self.root, "outcomes", rows.outcomes, OUTCOMES))
+
+    def _rests(self, file: DataFile) -> bool:
+        return file.dataset == "profiles" and file.model in self._resting
 
     def _write_profiles(self, model: str, table: pa.Table) -> list[DataFile]:
         profiles = self.profiler.profiles(model, table, self._contracts)

@@ -9,6 +9,7 @@
 | `version_metrics` | `model`, `version`, `window_seconds`, `source` | a `Window` |
 | `profiles` | see `counted.counted_windows` | a `CountedWindow` per step, contract, bins and slice |
 | `bins` | `model`, `bins` | the `Binning` of that id, or null |
+| `rebuild` | `model`, `start` | begins a `Rebuild` of its profiles, or tells how far one is |
 | `outcomes` | `model`, `since`, `until`, `source` | an `OutcomeSummary` per version and arm |
 | `labelled` | `asked`: a `Question` | `Labelled`s: answers beside their labels, counted |
 | `delays` | `model`, `since`, `until` | `Delays`: how long labels took to come |
@@ -39,6 +40,7 @@ from fairlead.predictions.exposures import assignments, exposures
 from fairlead.predictions.labelled import Question, coverage, delays, labelled
 from fairlead.predictions.profiles import Profiles
 from fairlead.predictions.query import Queries
+from fairlead.predictions.rebuilding import Rebuild, Rebuilds
 from fairlead.predictions.record import Source
 from fairlead.predictions.shadows import shadow_report
 from fairlead.predictions.summaries import Summaries
@@ -96,6 +98,11 @@ class _Bins(_Arguments):
     bins: str
 
 
+class _Rebuild(_Arguments):
+    model: str
+    start: bool = False
+
+
 class _VersionMetrics(_Arguments):
     model: str
     version: str
@@ -142,6 +149,7 @@ class Operations:
         self._queries = queries
         self._summaries = Summaries(queries)
         self._profiles = Profiles(queries.ingest)
+        self._rebuilds = Rebuilds(queries.ingest)
         self._known: dict[str, tuple[type[_Arguments], Callable[[Any], Any]]] = {
             "sql": (_Sql, self._sql),
             "find": (_Find, lambda asked: queries.find(asked.request_id)),
@@ -155,6 +163,7 @@ class Operations:
                 lambda asked: self._profiles.windows(**msgspec.structs.asdict(asked)),
             ),
             "bins": (_Bins, lambda asked: self._profiles.bins(asked.model, asked.bins)),
+            "rebuild": (_Rebuild, self._rebuild),
             "version_metrics": (_VersionMetrics, self._version_metrics),
             "outcomes": (
                 _Outcomes,
@@ -228,6 +237,9 @@ class Operations:
         return self._summaries.version_metrics(
             asked.model, asked.version, asked.window_seconds, now=datetime.now(UTC), source=asked.source
         )
+
+    def _rebuild(self, asked: _Rebuild) -> Rebuild | None:
+        return self._rebuilds.start(asked.model) if asked.start else self._rebuilds.state(asked.model)
 
     def _flush(self, _: _Arguments) -> dict[str, bool]:
         self._queries.ingest.catch_up()

@@ -22,17 +22,28 @@ class Profiler:
         self.bins = BinningStore(data_folder)
 
     def profiles(
-        self, model: str, table: pa.Table, contracts: Mapping[str, SchemaFrame], *, keep: bool = True
+        self,
+        model: str,
+        table: pa.Table,
+        contracts: Mapping[str, SchemaFrame],
+        *,
+        keep: bool = True,
+        made: set[str | None] | None = None,
     ) -> list[pa.Table]:
         """Profile rows (`PROFILES`) of a model's predictions. `keep` keeps bins that are made of these rows.
 
-        Raises OSError when they cannot be kept.
+        With `made`, bins that rows have to give are made of these, unless their contract is in that set, to
+        which it is then added. Raises OSError when bins cannot be kept.
         """
         found = []
         for contract_id in pc.unique(table.column("contract_id")).to_pylist():
             schema = contracts.get(contract_id or "")
             rows = table.filter(_is(table.column("contract_id"), contract_id))
-            found.append(profile_rows(rows, schema, self.bins.current(model, schema, rows, keep=keep)))
+            anew = made is not None and contract_id not in made
+            if made is not None:
+                made.add(contract_id)
+            binning = self.bins.current(model, schema, rows, keep=keep, anew=anew)
+            found.append(profile_rows(rows, schema, binning))
         return found
 
 
