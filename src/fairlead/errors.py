@@ -131,6 +131,12 @@ class RecordNotFound(FairleadError):
     code = "record_not_found"
 
 
+class BinsNotFound(FairleadError):
+    """Nothing of that model was ever counted on such bins."""
+
+    code = "bins_not_found"
+
+
 class BlobNotFound(FairleadError):
     """The artifact store has no blob of that digest."""
 

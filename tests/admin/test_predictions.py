@@ -209,3 +209,36 @@ def test_what_is_not_there_has_no_performance(log: Api, what: str) -> None:
     assert log.refused("GET", f"/models/none/{what}") == (404, "model_not_found")
     assert log.refused("GET", f"/models/shop/{what}?version=v9") == (404, "version_not_found")
     assert log.refused("GET", f"/models/shop/{what}?since=2999-01-01T00:00:00Z") == (400, "malformed_request")
+
+
+def test_what_came_is_counted_field_by_field(log: Api) -> None:
+    status, (window,) = log.call("GET", "/models/shop/profiles")
+    assert status == 200
+    assert (window["rows"], window["ok"], window["failed"], window["unread"]) == (6, 5, 1, 0)
+    counts = {tuple(field["key"]): field["counts"] for field in window["fields"]}
+    assert sum(counts["feature", "age"]["counts"]) == 6
+    _, (second,) = log.call("GET", "/models/shop/profiles?version=v2&step=60")
+    assert second["rows"] == 1
+    _, (first, *_) = log.call("GET", "/models/shop/profiles?slices=true&step=3600")
+    assert first["slice"] == ""
+    assert log.call("GET", "/models/shop/profiles?slice=country%3DXX") == (200, [])
+    status, bins = log.call("GET", f"/models/shop/profiles/bins/{window['bins']}")
+    assert (status, bins["contract_id"], bins["origin"]) == (200, SCHEMA.contract_id, None)
+    assert log.refused("GET", "/models/shop/profiles/bins/b0") == (404, "bins_not_found")
+    assert log.refused("GET", "/models/shop/profiles?step=61") == (400, "invalid_query")
+    assert log.refused("GET", "/models/nobody/profiles") == (404, "model_not_found")
+
+
+def test_traffic_is_counted_anew(log: Api) -> None:
+    IngestClient(log.folder.ingest_socket).call("flush")
+    status, _ = log.call("POST", "/models/shop/profiles/rebuild")
+    assert status == 202
+    wait_until(lambda: not log.call("GET", "/models/shop/profiles/rebuild")[1]["under_way"], 10)
+    _, done = log.call("GET", "/models/shop/profiles/rebuild")
+    sql = {"sql": "SELECT count(*) FROM predictions WHERE model = 'shop'"}
+    _, logged = log.call("POST", "/predictions/sql", sql)
+    rows = logged["rows"][0][0]
+    assert done == {"model": "shop", "rows": rows, "counted": rows, "under_way": False, "error": None}
+    _, (window,) = log.call("GET", "/models/shop/profiles")
+    assert window["rows"] == 6
+    assert log.refused("POST", "/models/nobody/profiles/rebuild") == (404, "model_not_found")

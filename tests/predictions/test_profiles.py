@@ -21,10 +21,12 @@ from fairlead.predictions.binning import ContractNote
 from fairlead.predictions.counted import CountedWindow
 from fairlead.predictions.ingest import Ingest
 from fairlead.predictions.profiles import Profiles
+from fairlead.predictions.rebuilding import Rebuilds
 from fairlead.predictions.record import SchemaFrame
 from fairlead.predictions.segments import SegmentWriter, frame
 from fairlead.stores.files import write_whole
 from tests.predictions.records import AT, SCHEMA, make_record
+from tests.waiting import wait_until
 
 BEGIN = datetime.fromtimestamp(AT / 1e6, UTC)
 HOUR = timedelta(hours=1)
@@ -285,3 +287,50 @@ def test_a_step_that_is_none_is_refused(tmp_path: Path) -> None:
         assert reason in f"{refused.value} {refused.value.remedy}"
     assert profiles.windows("shop", BEGIN, BEGIN + HOUR) == []
     assert profiles.bins("shop", "../x") is None
+
+
+def test_a_reference_that_comes_later_holds_for_all_once_they_are_counted_anew(
+    tmp_path: Path, writer: SegmentWriter
+) -> None:
+    ingest, rows = Ingest(tmp_path, clock=lambda: AT / 1e6), rows_of(300)
+    writer.append(*[served(row) for row in rows[:200]], frame(make_record()))
+    ingest.poll()
+    ingest.flush()
+    note_reference(tmp_path)
+    writer.append(*[served(row) for row in rows[200:]])
+    ingest.poll()
+    ingest.flush()
+    apart = [window for window in whole(ingest) if window.contract_id == CONTRACT.id]
+    assert sorted(window.rows for window in apart) == [100, 200], "on bins of their own"
+    rebuilds = Rebuilds(ingest)
+    rebuilds.start("shop")
+    wait_until(lambda: not rebuilds.state("shop").under_way, 10)  # type: ignore[union-attr]
+    state = rebuilds.state("shop")
+    assert state is not None
+    assert (state.rows, state.counted, state.error) == (301, 301, None)
+    (window,) = [window for window in whole(ingest) if window.contract_id == CONTRACT.id]
+    assert (window.rows, sum(held.rows for held in whole(ingest))) == (300, 301)
+    binning = Profiles(ingest).bins("shop", window.bins or "")
+    assert binning is not None
+    assert binning.origin == "v1"
+    visits = tally(binning.bins[KEYS[1]], [row[1] for row in rows])
+    assert_same(window.counts[KEYS[1]], visits)
+    with ingest.snapshot() as snapshot:
+        named = {path for file in snapshot.files for path in file.paths()}
+    stored = {str(path.relative_to(snapshot.root)) for path in snapshot.root.rglob("profiles/*/*.parquet")}
+    assert stored == {path for path in named if path.startswith("profiles/")}
+
+
+def test_rows_that_come_while_others_are_counted_anew_are_counted_once(
+    tmp_path: Path, writer: SegmentWriter
+) -> None:
+    ingest = Ingest(tmp_path, flush_seconds=0.0, clock=lambda: AT / 1e6)
+    rebuilds = Rebuilds(ingest)
+    for count in range(1, 30):
+        writer.append(*[frame(make_record()) for _ in range(20)])
+        ingest.poll()
+        rebuilds.start("shop")
+        ingest.maintain()
+        assert sum(window.rows for window in whole(ingest)) == 20 * count
+    wait_until(lambda: not rebuilds.state("shop").under_way, 10)  # type: ignore[union-attr]
+    assert sum(window.rows for window in whole(ingest)) == 580

@@ -24,6 +24,7 @@ from fairlead.admin.models import model_routes
 from fairlead.admin.performance import performance_routes
 from fairlead.admin.predictions import prediction_routes
 from fairlead.admin.problems import Edge, refuse_as_problems
+from fairlead.admin.profiles import profile_routes
 from fairlead.admin.replays import replay_routes
 from fairlead.admin.rollouts import rollout_routes
 from fairlead.admin.sampler import Sampler
@@ -121,6 +122,7 @@ def create_app(
     routes.include_router(rollout_routes(rollouts))
     routes.include_router(experiment_routes(Experiments(database, ingest)))
     routes.include_router(freeze_routes(database))
+    routes.include_router(profile_routes(ingest, registry))
     routes.include_router(drift_routes(Drifting(registry, ingest)))
     routes.include_router(gate_routes(gates))
     routes.include_router(prediction_routes(ingest, registry))

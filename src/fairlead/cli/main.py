@@ -44,6 +44,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "contract": Entry("models", "Print the data contract of a model as TOML."),
         "metrics": Entry("history", "Show how a version has answered lately."),
         "shadow": Entry("shadow", "Show what a shadow would have answered, and on whom it differs."),
+        "monitoring": Entry("monitoring", "Look after the counts that monitoring rests on."),
         "drift": Entry("drift", "Show whether what comes is of the kind that the model was trained on."),
         "alerts": Entry("alerts", "Show what fires, why, and what to do about it."),
         "stages": Entry("history", "Show how the versions of a model came to their stages."),

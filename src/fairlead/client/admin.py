@@ -18,6 +18,7 @@ from fairlead.client.experiments import ExperimentCalls
 from fairlead.client.freezes import FreezeCalls
 from fairlead.client.gates import GateCalls
 from fairlead.client.paths import json_body, path_of
+from fairlead.client.profiles import ProfileCalls
 from fairlead.client.registered import (
     AuditEntry,
     Confirmation,
@@ -62,6 +63,7 @@ class Admin(
     TargetingCalls,
     AlertCalls,
     DriftCalls,
+    ProfileCalls,
 ):
     """Registers versions, leads traffic and looks back. Safe to share between threads; close it, or use it
     in a `with` block.

@@ -12,7 +12,7 @@ from fairlead.predictions.ask import IngestClient
 from fairlead.predictions.binning import Binning
 from fairlead.predictions.record import Source
 
-__all__ = ["CountedField", "CountedWindow", "binning", "counted_windows"]
+__all__ = ["CountedField", "CountedWindow", "Rebuild", "binning", "counted_windows", "rebuild_profiles"]
 
 
 class CountedField(msgspec.Struct, frozen=True):
@@ -49,6 +49,17 @@ class CountedWindow(msgspec.Struct, frozen=True, kw_only=True):
     def counts(self) -> dict[FieldKey, FieldCounts]:
         """The counts by what was counted."""
         return {field.key: field.counts for field in self.fields}
+
+
+class Rebuild(msgspec.Struct, kw_only=True):
+    """How far it is: `counted` of `rows` rows. `error` is why it ended before all were; nothing has changed
+    then."""
+
+    model: str
+    rows: int
+    counted: int = 0
+    under_way: bool = True
+    error: str | None = None
 
 
 def counted_windows(
@@ -90,3 +101,10 @@ def binning(ingest: IngestClient, model: str, bins: str) -> Binning | None:
     there are no such bins."""
     found: Any = ingest.call("bins", model=model, bins=bins)
     return None if found is None else msgspec.convert(found, Binning, strict=False)
+
+
+def rebuild_profiles(ingest: IngestClient, model: str, *, start: bool = False) -> Rebuild | None:
+    """How far counting the model's rows anew is, or `start` it; None when there was none since ingest
+    started."""
+    found: Any = ingest.call("rebuild", model=model, start=start)
+    return None if found is None else msgspec.convert(found, Rebuild)

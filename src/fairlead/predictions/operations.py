@@ -36,11 +36,12 @@ import pyarrow as pa
 from msgspec import Meta
 
 from fairlead.errors import MalformedRequest
+from fairlead.predictions.counted import Rebuild
 from fairlead.predictions.exposures import assignments, exposures
 from fairlead.predictions.labelled import Question, coverage, delays, labelled
 from fairlead.predictions.profiles import Profiles
 from fairlead.predictions.query import Queries
-from fairlead.predictions.rebuilding import Rebuild, Rebuilds
+from fairlead.predictions.rebuilding import Rebuilds
 from fairlead.predictions.record import Source
 from fairlead.predictions.shadows import shadow_report
 from fairlead.predictions.summaries import Summaries

@@ -6,32 +6,21 @@ import logging
 import threading
 from collections.abc import Iterator
 
-import msgspec
 import pyarrow as pa
 
 from fairlead.errors import FairleadError
 from fairlead.predictions.blocks import PROFILES
 from fairlead.predictions.columns import combine
+from fairlead.predictions.counted import Rebuild
 from fairlead.predictions.ingest import Ingest, Snapshot
 from fairlead.predictions.manifest import DataFile
 from fairlead.predictions.parquet import read_table, remove_files, write_profiles
 
-__all__ = ["Rebuild", "Rebuilds"]
+__all__ = ["Rebuilds"]
 
 logger = logging.getLogger(__name__)
 
 _ROWS_AT_ONCE = 100_000
-
-
-class Rebuild(msgspec.Struct, kw_only=True):
-    """How far it is: `counted` of `rows` rows. `error` is why it ended before all were; nothing has changed
-    then."""
-
-    model: str
-    rows: int
-    counted: int = 0
-    under_way: bool = True
-    error: str | None = None
 
 
 class Rebuilds:
