@@ -25,13 +25,20 @@ from fairlead.contracts.table import read_table
 from fairlead.errors import MalformedRequest, ModelNotFound, VersionNotFound
 from fairlead.monitoring.drift_report import DriftFound, DriftReport, drift_findings
 from fairlead.monitoring.drifting import Drifting, DriftLooker
-from fairlead.predictions.binning import binning_of
+from fairlead.predictions.binning import ContractNote, binning_of
+from fairlead.predictions.ingest import Ingest
+from fairlead.predictions.operations import Operations
+from fairlead.predictions.query import Queries
+from fairlead.predictions.record import SchemaFrame
+from fairlead.predictions.segments import SegmentWriter, frame
 from fairlead.registry.registry import NewVersion, Registry
 from fairlead.registry.versions import File, Manifest, VersionSpec
 from fairlead.runtimes.base import OutputNames, RuntimeSpec, Tensor
 from fairlead.stores.blobs import Blobs
 from fairlead.stores.database import Database
 from tests.monitoring.counted import Counted
+from tests.monitoring.served import Here
+from tests.predictions.records import make_record
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -335,3 +342,34 @@ def test_a_report_reads_back_as_it_was_written(drifting: Drifting, log: Counted)
     report = last_hour(drifting)
     assert msgspec.json.decode(msgspec.json.encode(report), type=DriftReport) == report
     assert isinstance(report.found[0], DriftFound)
+
+
+def test_what_was_logged_is_held_against_training_data_and_the_days_before(
+    registry: Registry, tmp_path: Any
+) -> None:
+    folder = tmp_path / "data"
+    note = ContractNote(contract=CONTRACT, version="v1", reference=reference())
+    (folder / "bins" / "shop").mkdir(parents=True)
+    (folder / "bins" / "shop" / f"{CONTRACT.id}.json").write_bytes(msgspec.json.encode(note))
+    writer = SegmentWriter(folder / "log" / "g0")
+    writer.register_schema(SchemaFrame(CONTRACT.id, CONTRACT.names, ("float", "string"), ("none", "none")))
+    for hours_ago, shift, seed in ((30.0, 0.0, 3), (0.5, 5.0, 2)):
+        held = rows(2000, seed, shift=shift)
+        at = round((NOW - hours_ago * HOUR).timestamp() * 1e6)
+        for place, features in enumerate(zip(held["age"], held["land"], strict=True)):
+            record = make_record(features, contract_id=CONTRACT.id, at=at + place)
+            writer.append(frame(record))
+    writer.close()
+    ingest = Ingest(folder)
+    ingest.flush()
+    drifting = Drifting(registry, Here(Operations(Queries(ingest))))
+    report = last_hour(drifting)
+    assert (report.rows, report.reference_rows) == (2000, 10_000)
+    assert [(one.subject, one.slice) for one in report.found if one.status == "alarm"] == [("age", "")]
+    assert "median 39.9 → 44.7" in report.sentence
+    report = last_hour(drifting, against="before")
+    assert (report.rows, report.reference_rows) == (2000, 2000)
+    # Of the two hundred from Austria half a standard deviation is not yet beyond chance.
+    drifted = {(subject, slice) for subject, slice, _ in alarms(report)}
+    assert drifted == {("age", ""), ("age", "land=DE"), ("age", "land=FR")}
+    ingest.close()
