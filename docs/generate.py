@@ -342,8 +342,11 @@ def _admin_document() -> dict[str, Any]:
     from fairlead.admin.api import create_app
     from fairlead.alerts.delivery import Deliveries
     from fairlead.alerts.reading import Config
+    from fairlead.gate.runs import Gates
     from fairlead.predictions.ask import IngestClient
     from fairlead.registry.registry import Registry
+    from fairlead.retraining.runner import Retraining
+    from fairlead.rollouts.commands import Rollouts
     from fairlead.rollouts.traffic import Traffic
     from fairlead.serving.folder import DataFolder
     from fairlead.settings import Settings
@@ -360,16 +363,14 @@ def _admin_document() -> dict[str, Any]:
         traffic = Traffic(database, registry, settings)
         ingest = IngestClient(folder.ingest_socket)
         syncs = Syncs(database, folder.log, name="docs")
+        gates = Gates(registry, folder, ingest, settings)
+        rollouts = Rollouts(database, folder.counters)
+        retraining = Retraining(registry, gates, rollouts, ingest, folder, settings, name="docs")
+        deliveries = Deliveries(database, Config(), name="docs")
         return create_app(
-            settings,
-            database,
-            registry,
-            traffic,
-            ingest,
-            folder,
-            syncs,
-            Deliveries(database, Config(), name="docs"),
-        ).openapi()
+            settings, database, registry, traffic, ingest, folder, syncs, deliveries, gates, rollouts,
+            retraining,
+        ).openapi()  # fmt: skip
 
 
 def _codes(operation: dict[str, Any]) -> str:

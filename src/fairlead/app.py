@@ -30,7 +30,9 @@ def run_control(settings: Settings) -> None:
     import shutil
     import signal
     import socket
+    from datetime import timedelta
 
+    import msgspec
     import uvicorn
 
     from fairlead.admin.api import create_app
@@ -41,7 +43,7 @@ def run_control(settings: Settings) -> None:
     from fairlead.alerts.reading import read_file
     from fairlead.errors import PortInUse
     from fairlead.evaluation.scoring import SCORING
-    from fairlead.gate.runs import GATES
+    from fairlead.gate.runs import GATES, Gates
     from fairlead.monitoring.drifting import Drifting, DriftLooker
     from fairlead.monitoring.loop import Looker, Loop
     from fairlead.monitoring.performing import PerformingLooker
@@ -49,6 +51,8 @@ def run_control(settings: Settings) -> None:
     from fairlead.monitoring.verdicts import Rules
     from fairlead.predictions.ask import IngestClient
     from fairlead.registry.registry import Registry
+    from fairlead.retraining.runner import Retraining
+    from fairlead.rollouts.commands import Rollouts
     from fairlead.rollouts.controller import Controller
     from fairlead.rollouts.traffic import Traffic
     from fairlead.serving.folder import DataFolder
@@ -84,6 +88,14 @@ def run_control(settings: Settings) -> None:
         name = f"control-{socket.gethostname()}-{os.getpid()}"
         controller = Controller(database, traffic, folder.counters, name=name, ask=ingest.rows)
         syncs = Syncs(database, folder.log, name=name)
+        gates = Gates(registry, folder, ingest, settings)
+        recent = timedelta(days=settings.return_days)
+        rollouts = Rollouts(database, folder.counters, ask=ingest.rows, registry=registry, recent=recent)
+        port = listener.getsockname()[1]  # where 0 was asked for, another
+        retraining = Retraining(
+            registry, gates, rollouts, ingest, folder, msgspec.structs.replace(settings, admin_port=port),
+            name=name,
+        )  # fmt: skip
         deliveries = Deliveries(database, alerts, name=name)
         alerting = Alerting(database, alerts, queued=deliveries.wake, shown=folder.firing)
         lookers: list[Looker] = [
@@ -91,8 +103,11 @@ def run_control(settings: Settings) -> None:
             PerformingLooker(registry, ingest, Rules()),
             DriftLooker(Drifting(registry, ingest), registry),
         ]
-        loop = Loop(database, lookers, [alerting], name=name)
-        app = create_app(settings, database, registry, traffic, ingest, folder, syncs, deliveries)
+        loop = Loop(database, lookers, [alerting, retraining.told], name=name)
+        app = create_app(
+            settings, database, registry, traffic, ingest, folder, syncs, deliveries, gates, rollouts,
+            retraining,
+        )  # fmt: skip
 
         class Server(uvicorn.Server):
             def handle_exit(self, *arguments: Any) -> None:
@@ -116,9 +131,11 @@ def run_control(settings: Settings) -> None:
         syncs.start()
         deliveries.start()
         loop.start()
+        retraining.start()
         try:
             server.run(sockets=[listener])
         finally:
+            retraining.stop()
             loop.stop()
             deliveries.stop()
             syncs.stop()

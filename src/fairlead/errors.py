@@ -276,6 +276,25 @@ class GateNotFound(FairleadError):
     code = "gate_not_found"
 
 
+class InvalidRetraining(FairleadError):
+    """A trainer or a policy of retraining makes no sense, or a model cannot be retrained as it is."""
+
+    code = "invalid_retraining"
+
+
+class RetrainingNotFound(FairleadError):
+    """The model has no such retraining."""
+
+    code = "retraining_not_found"
+
+
+class RetrainingRefused(FairleadError):
+    """The model is not retrained now: another retraining or a rollout is under way, or cooldown or budget
+    hold it; or what was asked of a retraining does not fit where it stands."""
+
+    code = "retraining_refused"
+
+
 class GateClosed(FairleadError):
     """The version's latest gate run failed, or it has to pass one first."""
 

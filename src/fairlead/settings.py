@@ -26,7 +26,11 @@ _Positive = Annotated[float, Meta(gt=0)]
 _Count = Annotated[int, Meta(ge=1)]
 
 # Read by the client and the command line, or naming the file itself: not settings of a server.
-_CLIENT_VARIABLES = {"FAIRLEAD_URL", "FAIRLEAD_ADMIN_URL", "FAIRLEAD_API_KEY", "FAIRLEAD_CONFIG"}
+_CLIENT_VARIABLES = {
+    "FAIRLEAD_URL", "FAIRLEAD_ADMIN_URL", "FAIRLEAD_API_KEY", "FAIRLEAD_CONFIG", "FAIRLEAD_JOB",
+}  # fmt: skip
+_TABLES = {"trainers", "retraining"}
+"""Settings that are tables of tables by names which people choose."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -179,6 +183,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "where there is one."
         ),
     ] = ""
+    trainers: Annotated[
+        dict[str, Any],
+        Meta(
+            description="Programs that train: a table `[trainers.NAME]` each, in the file alone "
+            "([how-to](../how-to/retraining.md))."
+        ),
+    ] = {}
+    retraining: Annotated[
+        dict[str, Any],
+        Meta(
+            description="When models are retrained, and by which trainer: a table `[retraining.MODEL]` each, "
+            "in the file alone ([how-to](../how-to/retraining.md))."
+        ),
+    ] = {}
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Meta(description="Least level of the server's own log.")
@@ -268,7 +286,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in table.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and prefix + key not in _TABLES:
             flat |= _flatten(value, f"{prefix}{key}_")
         else:
             flat[prefix + key] = value

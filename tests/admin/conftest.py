@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from onnx import TensorProto, helper
 from fairlead.admin.api import create_app
 from fairlead.alerts.delivery import Deliveries
 from fairlead.alerts.reading import Config
+from fairlead.gate.runs import Gates
 from fairlead.predictions.ask import IngestClient
 from fairlead.registry.registry import Registry
+from fairlead.retraining.runner import Retraining
+from fairlead.rollouts.commands import Rollouts
 from fairlead.rollouts.traffic import Traffic
 from fairlead.serving.folder import DataFolder
 from fairlead.settings import Settings
@@ -59,9 +63,17 @@ class Api:
         self.folder = DataFolder(settings.folder).make()
         ingest = IngestClient(self.folder.ingest_socket)
         self.syncs = Syncs(database, self.folder.log, name="api")
+        gates = Gates(self.registry, self.folder, ingest, settings)
+        recent = timedelta(days=settings.return_days)
+        rollouts = Rollouts(
+            database, self.folder.counters, ask=ingest.rows, registry=self.registry, recent=recent
+        )
+        self.retraining = Retraining(
+            self.registry, gates, rollouts, ingest, self.folder, settings, name="api"
+        )
         self.app = create_app(
             settings, database, self.registry, self.traffic, ingest, self.folder, self.syncs,
-            Deliveries(database, Config(), name="api"),
+            Deliveries(database, Config(), name="api"), gates, rollouts, self.retraining,
         )  # fmt: skip
         self.http = TestClient(self.app, raise_server_exceptions=False)
 

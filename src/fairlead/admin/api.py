@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 from fastapi import APIRouter, FastAPI
 from fastapi_offline import FastAPIOffline
@@ -26,6 +25,7 @@ from fairlead.admin.predictions import prediction_routes
 from fairlead.admin.problems import Edge, refuse_as_problems
 from fairlead.admin.profiles import profile_routes
 from fairlead.admin.replays import replay_routes
+from fairlead.admin.retraining import retraining_routes
 from fairlead.admin.rollouts import rollout_routes
 from fairlead.admin.sampler import Sampler
 from fairlead.admin.status import health_routes, status_routes
@@ -42,6 +42,7 @@ from fairlead.monitoring.performing import Performing
 from fairlead.monitoring.verdicts import Rules
 from fairlead.predictions.ask import IngestClient
 from fairlead.registry.registry import Registry
+from fairlead.retraining.runner import Retraining
 from fairlead.rollouts.commands import Rollouts
 from fairlead.rollouts.experiments import Experiments
 from fairlead.rollouts.traffic import Traffic
@@ -63,6 +64,7 @@ _TAGS = [
     },
     {"name": "experiments", "description": "What split traffic has found out about a version."},
     {"name": "gates", "description": "Versions judged before they get traffic."},
+    {"name": "retraining", "description": "Models trained anew, by the clock, an alarm or hand."},
     {"name": "predictions", "description": "The prediction log and what became of predictions."},
     {
         "name": "monitoring",
@@ -84,10 +86,12 @@ def create_app(
     folder: DataFolder,
     syncs: Syncs,
     deliveries: Deliveries,
+    gates: Gates,
+    rollouts: Rollouts,
+    retraining: Retraining,
 ) -> FastAPI:
     """The admin API as an ASGI application. It opens nothing: what it is given must be there."""
     sampler = Sampler(folder.counters)
-    gates = Gates(registry, folder, ingest, settings)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -115,10 +119,6 @@ def create_app(
     routes.include_router(traffic_routes(traffic))
     routes.include_router(targeting_routes(traffic))
     routes.include_router(layer_routes(traffic))
-    rollouts = Rollouts(
-        database, folder.counters, ask=ingest.rows, registry=registry,
-        recent=timedelta(days=settings.return_days),
-    )  # fmt: skip
     routes.include_router(rollout_routes(rollouts))
     routes.include_router(experiment_routes(Experiments(database, ingest)))
     routes.include_router(freeze_routes(database))
@@ -129,6 +129,7 @@ def create_app(
     routes.include_router(performance_routes(registry, Performing(registry, ingest), Rules()))
     replays = Replays(registry, ingest, folder, trust_pickle=settings.trust_pickle)
     routes.include_router(replay_routes(replays))
+    routes.include_router(retraining_routes(retraining))
     routes.include_router(sync_routes(syncs))
     routes.include_router(alert_routes(database, deliveries))
     routes.include_router(status_routes(database, sampler, ingest))

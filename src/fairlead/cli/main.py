@@ -81,6 +81,12 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "layers": Entry("targeting", "Show which rollouts share a layer, so that no unit is in two of them."),
         "rollback": Entry("traffic", "Take the traffic back to the version before."),
     },
+    "Retrain": {
+        "triggers": Entry("retraining", "Show what would retrain the models, and what each waits for."),
+        "retrain": Entry(
+            "retraining", "Retrain a model now: rows from the log, the trainer, the gate, a rollout."
+        ),
+    },
     "Predict": {
         "predict": Entry("predictions", "Ask a model for one prediction."),
         "predictions": Entry("predictions", "Query the prediction log."),

@@ -34,6 +34,7 @@ from fairlead.client.registered import (
     Window,
 )
 from fairlead.client.replays import ReplayCalls
+from fairlead.client.retraining import RetrainingCalls
 from fairlead.client.rollouts import RolloutCalls
 from fairlead.client.session import Call, reading
 from fairlead.client.syncs import SyncCalls
@@ -59,6 +60,7 @@ class Admin(
     GateCalls,
     FreezeCalls,
     ReplayCalls,
+    RetrainingCalls,
     SyncCalls,
     TargetingCalls,
     AlertCalls,

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from fairlead.contracts.table import Table
+from fairlead.errors import MalformedRequest
 
-__all__ = ["code_revision", "fingerprint"]
+__all__ = ["JOB_VARIABLE", "code_revision", "fingerprint", "retraining"]
+
+JOB_VARIABLE = "FAIRLEAD_JOB"
+"""Where a trainer finds the file that says what it is to do."""
 
 _GIT_SECONDS = 5.0
 _BLOCK = 65_536
@@ -45,6 +50,22 @@ def fingerprint(table: Table) -> str:
             digest.update(np.where(column.null, np.zeros_like(column.values), column.values).tobytes())
             digest.update(column.null.tobytes())
     return f"sha256:{digest.hexdigest()}"
+
+
+def retraining(environment: Mapping[str, str]) -> dict[str, str]:
+    """What is noted of a version that is registered within a retraining: its id, the version that it was
+    trained beside, why, and which rows were given; nothing outside of one."""
+    path = environment.get(JOB_VARIABLE)
+    if not path:
+        return {}
+    try:
+        task = msgspec.json.decode(Path(path).read_bytes())
+        return {str(name): str(value) for name, value in task["lineage"].items()}
+    except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
+        raise MalformedRequest(
+            f"{JOB_VARIABLE} names no job of a retraining: {path!r}.",
+            remedy="Leave the variable as the trainer got it, or unset it.",
+        ) from error
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

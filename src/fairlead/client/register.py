@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fairlead.client.admin import Admin
-from fairlead.client.lineage import code_revision, fingerprint
+from fairlead.client.lineage import code_revision, fingerprint, retraining
 from fairlead.client.packing import packed
 from fairlead.client.registered import Version
 from fairlead.contracts.contract import Contract
@@ -55,7 +56,8 @@ def register(
     the rows themselves are not sent. `target` names its column that is the answer, or holds the answers.
     `contract` (a `Contract`, a path, or TOML or JSON text) takes the place of the one inferred from it.
     `metrics`, `tags`, `training_data` (a tag of the data) and `run` (the address of the training run) are
-    noted, together with the revision of the code in the working folder and a fingerprint of `reference`.
+    noted, together with the revision of the code in the working folder and a fingerprint of `reference`. In a
+    trainer that Fairlead has begun, so is which retraining it is, and its rows are the `training_data`.
     `set_production` gives the version all traffic; `description` says what the model is for, `why` stands in
     the audit log. `advance` hears how many bytes of how many are sent.
 
@@ -78,6 +80,7 @@ def register(
             "training_data": training_data,
             "training_data_fingerprint": _fingerprint(reference, package.contract),
             "code_revision": code_revision(Path.cwd()),
+            **retraining(os.environ),
         }
         done = server.register_files(
             name,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fairlead.contracts.contract import Output, Scalar, class_name
 from fairlead.errors import InvalidGate
 
-__all__ = ["Answers", "as_class", "named", "truth_of"]
+__all__ = ["Answers", "as_class", "named", "spelling", "spellings", "truth_of"]
 
 Array = npt.NDArray[Any]
 
@@ -64,20 +64,20 @@ def truth_of(output: Output, values: Sequence[Any], column: str) -> list[Any]:
             f"A {output.kind} cannot be compared with one true value.",
             remedy="Leave target and metrics out, and write tests.",
         )
-    known = _spellings(output.classes)
+    known = spellings(output.classes)
     found: list[Any] = []
     for row, value in enumerate(values):
         if value is None or not output.classes:
             found.append(value)
             continue
-        spelling = _spelling(value)
-        if spelling not in known:
+        written = spelling(value)
+        if written not in known:
             classes = ", ".join(repr(one) for one in output.classes[:12])
             raise InvalidGate(
                 f"Row {row} of target {column!r} is {value!r}, which is none of the classes.",
                 remedy=f"The model answers one of {classes}.",
             )
-        found.append(known[spelling])
+        found.append(known[written])
     return found
 
 
@@ -88,24 +88,26 @@ def named(output: Output, value: Scalar, where: str) -> str:
 
 def as_class(output: Output, value: Scalar, where: str) -> str | int | bool:
     """The class that is meant by a value in the document; `InvalidGate` when there is none."""
-    known = _spellings(output.classes)
-    if output.kind != "class" or _spelling(value) not in known:
+    known = spellings(output.classes)
+    if output.kind != "class" or spelling(value) not in known:
         classes = ", ".join(repr(one) for one in output.classes[:12]) or "none"
         raise InvalidGate(
             f"{where} is {value!r}, which is no class of the model.", remedy=f"It has {classes}."
         )
-    found: str | int | bool = known[_spelling(value)]
+    found: str | int | bool = known[spelling(value)]
     return found
 
 
-def _spellings(classes: Sequence[Any]) -> dict[str, Any]:
-    found = {_spelling(one): one for one in classes}
+def spellings(classes: Sequence[Any]) -> dict[str, Any]:
+    """The classes by how they are written in data: as numbers, or as text."""
+    found = {spelling(one): one for one in classes}
     if all(isinstance(one, bool) for one in classes):
         found |= {text: one for one in classes for text in (str(one), str(one).lower())}
     return found
 
 
-def _spelling(value: Any) -> str:
+def spelling(value: Any) -> str:
+    """A value of the data as `spellings` has it: 1, 1.0, true and "1" are one."""
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, float) and value.is_integer():

@@ -59,6 +59,14 @@ class Snapshot(NamedTuple):
     files: tuple[DataFile, ...]
     fresh: FreshRows
 
+    def of_model(self, model: str) -> Snapshot:
+        """The same without other models' predictions, whose features need not be brought to one type."""
+        fresh = FreshRows()
+        fresh.predictions = {name: held for name, held in self.fresh.predictions.items() if name == model}
+        fresh.outcomes = self.fresh.outcomes
+        files = tuple(file for file in self.files if file.dataset != "predictions" or file.model == model)
+        return self._replace(files=files, fresh=fresh)
+
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """How far ingestion is. Counters are since the process started.

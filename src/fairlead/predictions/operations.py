@@ -16,6 +16,7 @@
 | `coverage` | `model`, `since`, `until` | how many different items rankings held |
 | `shadow` | `model`, `since`, `until`, `version`, `slices` | a `ShadowReport` |
 | `assignments`, `exposures` | `model`, `experiment`, `part`, `parts` | a portion of `exposures.py` |
+| `labelled_rows` | `model`, `since`, `until`, `path`, `limit` | `LabelledRows`; they lie in that file |
 | `status` | | a `Status` |
 | `flush` | | `flushed`: whether there was anything to bring to Parquet |
 
@@ -29,6 +30,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -39,6 +41,7 @@ from fairlead.errors import MalformedRequest
 from fairlead.predictions.counted import Rebuild
 from fairlead.predictions.exposures import assignments, exposures
 from fairlead.predictions.labelled import Question, coverage, delays, labelled
+from fairlead.predictions.labelled_rows import export_labelled
 from fairlead.predictions.profiles import Profiles
 from fairlead.predictions.query import Queries
 from fairlead.predictions.rebuilding import Rebuilds
@@ -136,6 +139,14 @@ class _Shadow(_Arguments):
     slices: list[str] = []
 
 
+class _LabelledRows(_Arguments):
+    model: str
+    since: _Time
+    until: _Time
+    path: str
+    limit: Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
 class _Portion(_Arguments):
     model: str
     experiment: str
@@ -193,6 +204,12 @@ class Operations:
             "exposures": (
                 _Portion,
                 lambda asked: exposures(queries, asked.model, asked.experiment, asked.part, asked.parts),
+            ),
+            "labelled_rows": (
+                _LabelledRows,
+                lambda asked: export_labelled(
+                    queries, asked.model, asked.since, asked.until, Path(asked.path), asked.limit
+                ),
             ),
             "status": (_Arguments, lambda _: queries.ingest.status()),
             "flush": (_Arguments, self._flush),

@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 
 from fairlead.errors import DeadlineExceeded, FairleadError, InvalidQuery, StoreUnavailable
 from fairlead.predictions.features import struct_type
-from fairlead.predictions.fresh import FreshRows
 from fairlead.predictions.index import candidate_rows
 from fairlead.predictions.ingest import Ingest, Snapshot
 from fairlead.predictions.parquet import read_rows
@@ -124,7 +123,7 @@ class Queries:
             self.ingest.catch_up()
             with self.ingest.snapshot() as snapshot:
                 params = [model, since, at, identifier]
-                table = self._run(cursor, _of_model(snapshot, model), used, statement, params, limit).table
+                table = self._run(cursor, snapshot.of_model(model), used, statement, params, limit).table
         fitting = max(1, _PAGE_BYTES * table.num_rows // max(1, table.nbytes))
         return [self._readable(record) for record in table.slice(0, fitting).to_pylist()]
 
@@ -223,14 +222,6 @@ class Queries:
         return InvalidQuery(
             reason, remedy=f"The tables are {', '.join(TABLES)}; DESCRIBE shows their columns."
         )
-
-
-def _of_model(snapshot: Snapshot, model: str) -> Snapshot:
-    """What there is of one model's predictions: the features of others need not be brought to one type."""
-    fresh = FreshRows()
-    fresh.predictions = {name: held for name, held in snapshot.fresh.predictions.items() if name == model}
-    files = tuple(file for file in snapshot.files if file.dataset == "predictions" and file.model == model)
-    return snapshot._replace(files=files, fresh=fresh)
 
 
 def _interrupt(cursor: duckdb.DuckDBPyConnection) -> None:

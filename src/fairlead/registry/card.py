@@ -78,6 +78,9 @@ def _lineage(version: Version) -> list[tuple[str, Any]]:
         ("Training data", lineage.training_data),
         ("Fingerprint of the training data", lineage.training_data_fingerprint),
         ("Code revision", lineage.code_revision),
+        ("Retraining", lineage.retraining),
+        ("Retrained beside", lineage.parent),
+        ("Retrained because", lineage.cause),
     ]
 
 

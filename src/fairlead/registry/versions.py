@@ -48,12 +48,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where a version comes from: training run, tag and fingerprint of its data, code revision."""
+    """Where a version comes from: training run, tag and fingerprint of its data, code revision.
+
+    Of one that was retrained: the id of the retraining, the version that it was trained beside (`parent`),
+    and why.
+    """
 
     run: str | None = None
     training_data: str | None = None
     training_data_fingerprint: str | None = None
     code_revision: str | None = None
+    retraining: str | None = None
+    parent: str | None = None
+    cause: str | None = None
 
 
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -31,6 +31,7 @@ __all__ = [
     "outcome_syncs",
     "plan_heads",
     "plans",
+    "retrainings",
     "rollout_events",
     "rollouts",
     "settings_events",
@@ -289,6 +290,21 @@ outcome_syncs = Table(
     Column("held_until", UtcDateTime),
 )
 
+retrainings = Table(
+    "retrainings",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("number", Integer, nullable=False),  # counts the model's retrainings: their order
+    _model(),
+    _text("state"),
+    Column("revision", Integer, nullable=False),  # counts changes
+    _text("body"),  # Job
+    _text("log"),  # what the trainer has said, bounded
+    _at("created_at"),
+    _at("updated_at"),
+)
+Index(None, retrainings.c.model, retrainings.c.number, unique=True)
+Index(None, retrainings.c.state)
 
 layers = Table(
     "layers",

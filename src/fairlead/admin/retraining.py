@@ -1,0 +1,150 @@
+"""Retraining: when models are trained anew, and how those that were begun stand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Body, Query
+from fastapi.responses import FileResponse, PlainTextResponse
+
+from fairlead.admin.callers import Who
+from fairlead.admin.problems import refusals
+from fairlead.admin.schemas import Why
+from fairlead.admin.wire import WIRE, StrictRoute
+from fairlead.errors import InvalidRetraining, ModelNotFound, RetrainingNotFound, RetrainingRefused
+from fairlead.retraining.job import Job
+from fairlead.retraining.policy import Policy
+from fairlead.retraining.runner import Retraining, Trigger
+from fairlead.retraining.triggers import Cause
+
+__all__ = ["retraining_routes"]
+
+
+class RetrainingStart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Retrain the model as the server's settings say, now. `force` goes past cooldown and budget."""
+
+    why: Why = ""
+    force: bool = False
+
+
+class RetrainingCancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """End a retraining."""
+
+    why: Why = ""
+
+
+class TriggerView(msgspec.Struct, frozen=True, kw_only=True):
+    """When a model is retrained, and what that waits for: `sentence`. `cause` is what asks for it now, `job`
+    the retraining that is under way."""
+
+    model: str
+    policy: Policy
+    sentence: str
+    cause: Cause | None
+    job: str | None
+
+
+class RetrainingView(Job, frozen=True, kw_only=True):
+    """A retraining, and how it stands in a sentence."""
+
+    told: str
+
+
+_ONE = refusals(ModelNotFound, RetrainingNotFound)
+
+
+def retraining_routes(retraining: Retraining) -> APIRouter:
+    """The routes about triggers and retrainings. Trainers are never sent: the server's settings name them."""
+    routes = APIRouter(tags=["retraining"], route_class=StrictRoute)
+
+    @routes.get("/triggers", summary="What would retrain models")
+    def list_triggers() -> list[Annotated[TriggerView, WIRE]]:
+        """All models that the settings name, and what each waits for."""
+        return [_trigger(one) for one in retraining.triggers()]
+
+    @routes.get(
+        "/models/{model}/triggers", summary="What would retrain a model", responses=refusals(ModelNotFound)
+    )
+    def list_model_triggers(model: str) -> list[Annotated[TriggerView, WIRE]]:
+        """The model's policy and what it waits for; none when the settings do not name the model."""
+        return [_trigger(one) for one in retraining.triggers(model)]
+
+    @routes.post(
+        "/models/{model}/retrainings",
+        status_code=202,
+        summary="Retrain a model",
+        responses=refusals(ModelNotFound, InvalidRetraining, RetrainingRefused),
+    )
+    def retrain(
+        model: str, who: Who, body: Annotated[Annotated[RetrainingStart, WIRE] | None, Body()] = None
+    ) -> Annotated[RetrainingView, WIRE]:
+        """Begins a retraining. It goes on by itself: rows from the log, the trainer, the gate, a rollout."""
+        asked = body or RetrainingStart()
+        return _view(retraining.ask(model, who=who, why=asked.why, force=asked.force))
+
+    @routes.get(
+        "/models/{model}/retrainings", summary="A model's retrainings", responses=refusals(ModelNotFound)
+    )
+    def list_retrainings(
+        model: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 20
+    ) -> list[Annotated[RetrainingView, WIRE]]:
+        """The newest first."""
+        return [_view(job) for job in retraining.jobs(model, limit)]
+
+    @routes.get("/models/{model}/retrainings/{retraining_id}", summary="One retraining", responses=_ONE)
+    def get_retraining(model: str, retraining_id: str) -> Annotated[RetrainingView, WIRE]:
+        """How it stands."""
+        return _view(retraining.job(model, retraining_id))
+
+    @routes.get(
+        "/models/{model}/retrainings/{retraining_id}/log",
+        summary="What a trainer has said",
+        response_class=PlainTextResponse,
+        responses=_ONE,
+    )
+    def get_retraining_log(model: str, retraining_id: str) -> PlainTextResponse:
+        """Its output so far, bounded: the beginning and the end."""
+        return PlainTextResponse(retraining.log(model, retraining_id))
+
+    @routes.get(
+        "/models/{model}/retrainings/{retraining_id}/data",
+        summary="The rows that a trainer gets",
+        response_class=FileResponse,
+        responses=_ONE,
+    )
+    def get_retraining_data(model: str, retraining_id: str) -> FileResponse:
+        """Labelled rows as Parquet, while the trainer works; for one that a webhook has begun elsewhere."""
+        path = retraining.data(model, retraining_id)
+        return FileResponse(path, media_type="application/vnd.apache.parquet")
+
+    @routes.post(
+        "/models/{model}/retrainings/{retraining_id}/cancel",
+        summary="Cancel a retraining",
+        responses=refusals(ModelNotFound, RetrainingNotFound, RetrainingRefused),
+    )
+    def cancel_retraining(
+        model: str,
+        retraining_id: str,
+        who: Who,
+        body: Annotated[Annotated[RetrainingCancel, WIRE] | None, Body()] = None,
+    ) -> Annotated[RetrainingView, WIRE]:
+        """Ends it before its rollout begins; its trainer is stopped."""
+        why = (body or RetrainingCancel()).why
+        return _view(retraining.cancel(model, retraining_id, who=who, why=why))
+
+    return routes
+
+
+def _trigger(found: Trigger) -> TriggerView:
+    return TriggerView(
+        model=found.policy.model,
+        policy=found.policy,
+        sentence=found.decision.sentence,
+        cause=found.decision.cause,
+        job=None if found.job is None else found.job.id,
+    )
+
+
+def _view(job: Job) -> RetrainingView:
+    return RetrainingView(**msgspec.structs.asdict(job), told=job.sentence)

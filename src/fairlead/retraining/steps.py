@@ -1,0 +1,311 @@
+"""The way of a retraining, step by step. Each step is written before the next begins, so that whoever takes
+the job over goes on from there; only a trainer whose server ended begins anew, and once at most.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from fairlead.errors import (
+    FairleadError,
+    Frozen,
+    InvalidRetraining,
+    RolloutInProgress,
+    StoreUnavailable,
+    VersionNotFound,
+)
+from fairlead.gate.runs import Data, Gates
+from fairlead.predictions.ask import IngestClient
+from fairlead.registry import audit
+from fairlead.registry.registry import Registry
+from fairlead.registry.versions import Version
+from fairlead.retraining import ledger
+from fairlead.retraining.data import target_beside
+from fairlead.retraining.job import Job
+from fairlead.retraining.policy import Policy, Trainer
+from fairlead.retraining.process import Log
+from fairlead.retraining.reading import HELD_OUT, gate_of, plan_of
+from fairlead.retraining.rows import prepare, remove
+from fairlead.retraining.training import train
+from fairlead.rollouts.commands import Rollouts
+from fairlead.rollouts.traffic import Order
+from fairlead.routing import plans
+from fairlead.serving.folder import DataFolder
+
+__all__ = ["Steps"]
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5
+_LOG_SECONDS = 2.0
+_MOST_ATTEMPTS = 2
+_SKEW = timedelta(seconds=1)
+
+
+class _Gone(Exception):
+    """This control has the job no more: it was cancelled, or another one attends to it."""
+
+
+class Steps:
+    """Takes jobs along. `mine` tells whether this control may go on with jobs at all."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        gates: Gates,
+        rollouts: Rollouts,
+        ingest: IngestClient,
+        folder: DataFolder,
+        policies: dict[str, Policy],
+        trainers: dict[str, Trainer],
+        *,
+        admin_url: str,
+        mine: Callable[[], bool],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._registry = registry
+        self._database = registry.database
+        self._gates = gates
+        self._rollouts = rollouts
+        self._ingest = ingest
+        self._folder = folder
+        self._policies = policies
+        self._trainers = trainers
+        self._admin_url = admin_url
+        self._mine = mine
+        self._clock = clock
+        self._training = threading.Lock()
+
+    def go(self, job: Job) -> None:
+        """Takes the job along until it is over, or this control has it no more."""
+        steps: dict[str, Callable[[Job], Job]] = {
+            "queued": self._train,
+            "running": self._again,
+            "registering": self._registered,
+            "gating": self._gate,
+            "rolling-out": self._roll_out,
+        }
+        try:
+            while not job.over:
+                self._require_mine(job)
+                try:
+                    job = steps[job.state](job)
+                except StoreUnavailable as error:
+                    logger.warning("retraining %s of %s waits: %s", job.id, job.model, error)
+                    time.sleep(_LOOK_SECONDS)
+                except FairleadError as error:
+                    self._require_mine(job)
+                    job = self._end(job, state="failed", error=str(error))
+        except _Gone:
+            return
+        remove(self._folder, job.id)
+
+    # --- the steps ------------------------------------------------------------------------------------------
+
+    def _train(self, job: Job) -> Job:
+        """One trainer at a time works on this machine."""
+        if not self._training.acquire(timeout=_LOOK_SECONDS):
+            return job
+        try:
+            policy, trainer = self._policy(job), self._trainer(job)
+            champion = self._champion(job.model)
+            contract = self._registry.spec(job.model, champion).contract
+            gate_of(policy, contract.output.kind, "label")  # refused before a trainer works for nothing
+            job = msgspec.structs.replace(job, champion=champion)
+            made = prepare(
+                job, policy, contract, self._ingest, self._registry.blobs, self._folder, self._clock(),
+                self._admin_url,
+            )  # fmt: skip
+            now = self._clock()
+            job = self._write(
+                job, state="running", champion=champion, rows=made.rows, attempt=job.attempt + 1,
+                begun_at=job.begun_at or now, note=None,
+            )  # fmt: skip
+            log = Log()
+            kept = _Every(_LOG_SECONDS)
+
+            def wanted() -> bool:
+                if kept.due():
+                    self._keep_log(job, log)
+                    return self._is_mine(job)
+                return self._mine()
+
+            try:
+                version = train(trainer, made.task, log, wanted, lambda: self._find(job, job.version))
+            finally:
+                self._keep_log(job, log)
+            self._require_mine(job)
+            return self._write(job, state="registering", version=version)
+        finally:
+            self._training.release()
+
+    def _again(self, job: Job) -> Job:
+        """Its trainer ended with the control that ran it."""
+        if job.attempt >= _MOST_ATTEMPTS:
+            told = f"The server ended under its trainer {job.attempt} times."
+            return self._end(job, state="failed", error=told)
+        return self._write(job, state="queued", note="The server ended under its trainer: it begins anew.")
+
+    def _registered(self, job: Job) -> Job:
+        """The version that the trainer names is there, and was not before."""
+        version = self._version(job)
+        if version is None:
+            raise InvalidRetraining(
+                f"The trainer ended, and {job.model!r} has no version {job.version!r}.",
+                remedy="Let it register its model under FAIRLEAD_JOB's `version`, or write the name of "
+                "another into the file `version` of its folder.",
+            )
+        assert job.begun_at is not None
+        if version.created_at < job.begun_at - _SKEW:
+            raise InvalidRetraining(
+                f"The trainer named {job.version!r}, which was registered before it began.",
+                remedy="Let it register the model that it has trained.",
+            )
+        return self._write(job, state="gating", note=None)
+
+    def _gate(self, job: Job) -> Job:
+        assert job.rows is not None
+        if job.gate is None:
+            contract = self._registry.spec(job.model, job.champion).contract
+            target = target_beside(contract.names)
+            spec = gate_of(self._policy(job), contract.output.kind, target)
+            run = self._gates.run(
+                job.model, job.version, spec, Data(sha256=job.rows.held_digest, name=HELD_OUT),
+                against=job.champion, who=_who(job), why=job.cause.sentence,
+            )  # fmt: skip
+            return self._write(job, gate=run.id)
+        run = self._gates.get(job.model, job.gate)
+        if not run.over:
+            time.sleep(_LOOK_SECONDS)
+            return job
+        match run.state:
+            case "passed" | "overridden":
+                return self._write(job, state="rolling-out")
+            case "interrupted":
+                return self._write(job, gate=None)
+            case "failed":
+                return self._lost(job, run.report.summary if run.report else None)
+        raise InvalidRetraining(f"The gate could not be carried out: {run.reason}", remedy="")
+
+    def _lost(self, job: Job, summary: str | None) -> Job:
+        ended = self._end(job, state="done", ended="lost", note=summary)
+        if self._policy(job).losers == "archive":
+            why = f"Retraining {job.id}: {summary or 'it did not pass its gate.'}"
+            self._registry.archive(job.model, job.version, _who(job), why)
+        return ended
+
+    def _roll_out(self, job: Job) -> Job:
+        if job.rollout is None:
+            order = Order(who=_who(job), why=job.cause.sentence, key=f"retraining-{job.id}")
+            try:
+                begun = self._rollouts.start(job.model, job.version, plan_of(self._policy(job)), order)
+            except (Frozen, RolloutInProgress) as error:
+                if job.note != error.message:
+                    job = self._write(job, note=error.message)
+                time.sleep(_LOOK_SECONDS)
+                return job
+            return self._write(job, rollout=begun.rollout.id, note=None)
+        state = self._rollouts.get(job.model, job.rollout).entry.rollout.state
+        if state not in ("succeeded", "rolled_back", "superseded"):
+            time.sleep(_LOOK_SECONDS)
+            return job
+        if state != "succeeded":
+            return self._end(job, state="done", ended="rolled-back")
+        promoted = self._champion(job.model) == job.version
+        return self._end(job, state="done", ended="promoted" if promoted else "kept")
+
+    # --- what they rest on ----------------------------------------------------------------------------------
+
+    def _policy(self, job: Job) -> Policy:
+        if job.model not in self._policies:
+            raise InvalidRetraining(
+                f"The settings say no more how {job.model!r} is retrained.",
+                remedy=f"Put [retraining.{job.model}] back, or leave it.",
+            )
+        return self._policies[job.model]
+
+    def _trainer(self, job: Job) -> Trainer:
+        return self._trainers[self._policy(job).trainer]
+
+    def _champion(self, model: str) -> str:
+        with self._database.read() as connection:
+            plan = plans.active(connection, model)
+        if plan is None:
+            raise InvalidRetraining(
+                f"{model!r} has no version in production that a candidate could be compared with.",
+                remedy="Deploy its first version directly.",
+            )
+        return plan.stable()
+
+    def _version(self, job: Job) -> Version | None:
+        try:
+            return self._registry.version(job.model, job.version)
+        except VersionNotFound:
+            return None
+
+    def _find(self, job: Job, version: str) -> bool:
+        return self._version(msgspec.structs.replace(job, version=version)) is not None
+
+    def _keep_log(self, job: Job, log: Log) -> None:
+        try:
+            with self._database.write() as connection:
+                ledger.keep_log(connection, job.id, log.text())
+        except StoreUnavailable as error:
+            logger.warning("the log of retraining %s is not kept now: %s", job.id, error)
+
+    def _is_mine(self, job: Job) -> bool:
+        if not self._mine():
+            return False
+        try:
+            with self._database.read() as connection:
+                return not ledger.get(connection, job.model, job.id).over
+        except StoreUnavailable:
+            return True  # the lease says when it is too late
+
+    def _require_mine(self, job: Job) -> None:
+        if not self._is_mine(job):
+            raise _Gone
+
+    def _write(self, job: Job, **changes: Any) -> Job:
+        with self._database.write() as connection:
+            held = ledger.get(connection, job.model, job.id)
+            if held.over:
+                raise _Gone
+            return ledger.move(connection, held, self._clock(), **changes)
+
+    def _end(self, job: Job, **changes: Any) -> Job:
+        ended = self._write(job, **changes)
+        with self._database.write() as connection:
+            audit.append(
+                connection, at=self._clock(), who=_who(job), action="retrained", model=job.model,
+                version=ended.version, why=ended.sentence,
+                details={"retraining": job.id, "state": ended.state, "ended": ended.ended},
+            )  # fmt: skip
+        logger.info("retraining %s of %s: %s", job.id, job.model, ended.sentence)
+        return ended
+
+
+class _Every:
+    """Tells every so many seconds that it is time."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
+def _who(job: Job) -> str:
+    return f"retraining {job.id}"
