@@ -54,21 +54,21 @@ class RetrainingView(Job, frozen=True, kw_only=True):
 _ONE = refusals(ModelNotFound, RetrainingNotFound)
 
 
-def retraining_routes(retraining: Retraining) -> APIRouter:
+def retraining_routes(runner: Retraining) -> APIRouter:
     """The routes about triggers and retrainings. Trainers are never sent: the server's settings name them."""
     routes = APIRouter(tags=["retraining"], route_class=StrictRoute)
 
     @routes.get("/triggers", summary="What would retrain models")
     def list_triggers() -> list[Annotated[TriggerView, WIRE]]:
         """All models that the settings name, and what each waits for."""
-        return [_trigger(one) for one in retraining.triggers()]
+        return [_trigger(one) for one in runner.triggers()]
 
     @routes.get(
         "/models/{model}/triggers", summary="What would retrain a model", responses=refusals(ModelNotFound)
     )
     def list_model_triggers(model: str) -> list[Annotated[TriggerView, WIRE]]:
         """The model's policy and what it waits for; none when the settings do not name the model."""
-        return [_trigger(one) for one in retraining.triggers(model)]
+        return [_trigger(one) for one in runner.triggers(model)]
 
     @routes.post(
         "/models/{model}/retrainings",
@@ -81,7 +81,7 @@ def retraining_routes(retraining: Retraining) -> APIRouter:
     ) -> Annotated[RetrainingView, WIRE]:
         """Begins a retraining. It goes on by itself: rows from the log, the trainer, the gate, a rollout."""
         asked = body or RetrainingStart()
-        return _view(retraining.ask(model, who=who, why=asked.why, force=asked.force))
+        return _view(runner.ask(model, who=who, why=asked.why, force=asked.force))
 
     @routes.get(
         "/models/{model}/retrainings", summary="A model's retrainings", responses=refusals(ModelNotFound)
@@ -90,48 +90,48 @@ def retraining_routes(retraining: Retraining) -> APIRouter:
         model: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 20
     ) -> list[Annotated[RetrainingView, WIRE]]:
         """The newest first."""
-        return [_view(job) for job in retraining.jobs(model, limit)]
+        return [_view(job) for job in runner.jobs(model, limit)]
 
-    @routes.get("/models/{model}/retrainings/{retraining_id}", summary="One retraining", responses=_ONE)
-    def get_retraining(model: str, retraining_id: str) -> Annotated[RetrainingView, WIRE]:
+    @routes.get("/models/{model}/retrainings/{retraining}", summary="One retraining", responses=_ONE)
+    def get_retraining(model: str, retraining: str) -> Annotated[RetrainingView, WIRE]:
         """How it stands."""
-        return _view(retraining.job(model, retraining_id))
+        return _view(runner.job(model, retraining))
 
     @routes.get(
-        "/models/{model}/retrainings/{retraining_id}/log",
+        "/models/{model}/retrainings/{retraining}/log",
         summary="What a trainer has said",
         response_class=PlainTextResponse,
         responses=_ONE,
     )
-    def get_retraining_log(model: str, retraining_id: str) -> PlainTextResponse:
+    def get_retraining_log(model: str, retraining: str) -> PlainTextResponse:
         """Its output so far, bounded: the beginning and the end."""
-        return PlainTextResponse(retraining.log(model, retraining_id))
+        return PlainTextResponse(runner.log(model, retraining))
 
     @routes.get(
-        "/models/{model}/retrainings/{retraining_id}/data",
+        "/models/{model}/retrainings/{retraining}/data",
         summary="The rows that a trainer gets",
         response_class=FileResponse,
         responses=_ONE,
     )
-    def get_retraining_data(model: str, retraining_id: str) -> FileResponse:
+    def get_retraining_data(model: str, retraining: str) -> FileResponse:
         """Labelled rows as Parquet, while the trainer works; for one that a webhook has begun elsewhere."""
-        path = retraining.data(model, retraining_id)
+        path = runner.data(model, retraining)
         return FileResponse(path, media_type="application/vnd.apache.parquet")
 
     @routes.post(
-        "/models/{model}/retrainings/{retraining_id}/cancel",
+        "/models/{model}/retrainings/{retraining}/cancel",
         summary="Cancel a retraining",
         responses=refusals(ModelNotFound, RetrainingNotFound, RetrainingRefused),
     )
     def cancel_retraining(
         model: str,
-        retraining_id: str,
+        retraining: str,
         who: Who,
         body: Annotated[Annotated[RetrainingCancel, WIRE] | None, Body()] = None,
     ) -> Annotated[RetrainingView, WIRE]:
         """Ends it before its rollout begins; its trainer is stopped."""
         why = (body or RetrainingCancel()).why
-        return _view(retraining.cancel(model, retraining_id, who=who, why=why))
+        return _view(runner.cancel(model, retraining, who=who, why=why))
 
     return routes
 
