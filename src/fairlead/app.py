@@ -40,6 +40,7 @@ def run_control(settings: Settings) -> None:
     from fairlead.admin.versions import PROBES
     from fairlead.alerts.alerting import Alerting
     from fairlead.alerts.delivery import Deliveries
+    from fairlead.alerts.happenings import Happenings, LogHealth
     from fairlead.alerts.reading import read_file
     from fairlead.errors import PortInUse
     from fairlead.evaluation.scoring import SCORING
@@ -100,6 +101,8 @@ def run_control(settings: Settings) -> None:
         alerting = Alerting(database, alerts, queued=deliveries.wake, shown=folder.firing)
         lookers: list[Looker] = [
             Pulse(folder.counters, alerts.limits_for),
+            Happenings(database),
+            LogHealth(ingest, folder.root),
             PerformingLooker(registry, ingest, Rules()),
             DriftLooker(Drifting(registry, ingest), registry),
         ]

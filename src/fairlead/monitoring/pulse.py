@@ -135,6 +135,11 @@ class Pulse:
                 for key, counts in chunk.counts.items():
                     held = summed.get(key)
                     summed[key] = counts if held is None else held + counts
+            # Of what has been ill for a while nothing is left; what was usual before stays usual.
+            before, _ = self._usual
+            for key, at in self._ill.items():
+                if key in before and now - at <= _LEARN_AGAIN:
+                    summed[key] = before[key]
             self._usual = summed, sum(chunk.seconds for chunk in self._past)
             self._note_rates(now)
 

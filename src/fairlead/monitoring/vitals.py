@@ -126,7 +126,7 @@ def _share(
     low, high = None, None
     status: Status = "ok"
     if share > limit:
-        bounds = clopper_pearson(Proportion(part, whole), alpha=_ALPHA)
+        bounds = clopper_pearson(Proportion(whole, part), alpha=_ALPHA)
         low, high = bounds.low, bounds.high
         status = "alarm" if low > limit else "insufficient" if whole < _FEW else "ok"
     told = f"{part:,} of {whole:,} answers ({share:.1%}) {what}; the limit is {limit:.3g}."
@@ -154,7 +154,7 @@ def _latency(seen: Seen, limits: Limits) -> Finding:
     now = quantile(latency.tolist(), 0.99) or 0.0
     status: Status = "ok"
     if slow > 0.01 * whole:
-        sure = clopper_pearson(Proportion(slow, whole), alpha=_ALPHA).low
+        sure = clopper_pearson(Proportion(whole, slow), alpha=_ALPHA).low
         status = "alarm" if sure > 0.01 else "insufficient" if whole < _FEW else "ok"
     told = f"The slowest of a hundred answers took {_ms(now)} or more; the limit is {_ms(limit)}"
     told += f", and {_ms(usual)} were usual." if usual is not None else "."
