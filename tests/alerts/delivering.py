@@ -59,13 +59,12 @@ def main(url: str, number: int, minutes: int) -> None:
     with database.write() as connection:
         now = datetime.now(UTC)
         leases.take(connection, LEASE, name, now=now, until=now + timedelta(minutes=5))
-    hook(alerting.ledger, "queue", "before the message is written", "after the message is written")
+    hook(ledger, "queue", "before the message is written", "after the message is written")
     hook(channels.Webhook, "send", "before it is sent", "after it is sent")
     hook(ledger, "delivered", "before it is marked", "after it is marked")
     told = alerting.Alerting(database, CONFIG)
 
     def tell(look: Look, holder: str) -> None:
-        killed_at("before the look is told")
         told(look, holder)
         killed_at("after the look is told")
 
