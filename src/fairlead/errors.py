@@ -132,7 +132,7 @@ class RecordNotFound(FairleadError):
 
 
 class BinsNotFound(FairleadError):
-    """Nothing of that model was ever counted on such bins."""
+    """Nothing of that model was ever counted on such bins, or its contract has no reference."""
 
     code = "bins_not_found"
 

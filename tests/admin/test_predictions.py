@@ -225,6 +225,8 @@ def test_what_came_is_counted_field_by_field(log: Api) -> None:
     status, bins = log.call("GET", f"/models/shop/profiles/bins/{window['bins']}")
     assert (status, bins["contract_id"], bins["origin"]) == (200, SCHEMA.contract_id, None)
     assert log.refused("GET", "/models/shop/profiles/bins/b0") == (404, "bins_not_found")
+    unreferenced = f"/models/shop/profiles/reference/{SCHEMA.contract_id}"
+    assert log.refused("GET", unreferenced) == (404, "bins_not_found")
     assert log.refused("GET", "/models/shop/profiles?step=61") == (400, "invalid_query")
     assert log.refused("GET", "/models/nobody/profiles") == (404, "model_not_found")
 

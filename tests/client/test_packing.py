@@ -18,7 +18,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from fairlead.client.packing import Package, packed
 from fairlead.contracts.contract import Contract
+from fairlead.contracts.counts import bins_of
 from fairlead.contracts.document import to_toml
+from fairlead.contracts.profile import NumberProfile
 from fairlead.contracts.table import read_table
 from fairlead.errors import (
     FairleadError,
@@ -178,6 +180,36 @@ def test_a_reference_names_the_columns_of_a_matrix_and_is_profiled(
     assert package.profile.prediction is not None
     assert package.profile.rows == 150
     assert "reference.json" in files
+
+
+@pytest.mark.parametrize("way", ["onnx", "sklearn", "python"])
+def test_a_later_version_is_profiled_on_the_bins_of_the_first_under_its_contract(
+    way: str,
+    forest: bytes,
+    classifier: LogisticRegression,
+    iris: tuple[pd.DataFrame, pd.Series],
+    tmp_path: Path,
+) -> None:
+    model: Any = forest if way == "onnx" else classifier
+    options: dict[str, Any] = {"contract": iris_contract(), "trust_pickle": way == "python"}
+    first, _ = kept(model, tmp_path, reference=iris[0], target=iris[1], **options)
+    asked: list[Contract] = []
+
+    def lent(contract: Contract) -> Any:
+        asked.append(contract)
+        return first.profile
+
+    rows = iris[0][:40] + 0.01
+    later, _ = kept(model, tmp_path, reference=rows, target=iris[1][:40], lent=lent, **options)
+    assert later.profile is not None
+    assert first.profile is not None
+    assert {contract.id for contract in asked} == {later.contract.id} == {first.contract.id}
+    assert later.profile.rows == 40
+    for key, held in bins_of(later.profile).items():
+        theirs = bins_of(first.profile)[key]
+        assert isinstance(held, NumberProfile) == isinstance(theirs, NumberProfile)
+        assert getattr(held, "edges", ()) == getattr(theirs, "edges", ())
+        assert sum(held.counts) == 40
 
 
 def test_a_contract_of_a_matrix_follows_the_order_of_the_reference(

@@ -6,11 +6,14 @@ import random
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fairlead.contracts.contract import Contract, Field, Output
 from fairlead.contracts.counts import FieldCounts, FieldKey, merge, tally
@@ -18,12 +21,16 @@ from fairlead.contracts.profile import profile
 from fairlead.contracts.table import read_table
 from fairlead.errors import InvalidQuery
 from fairlead.predictions.binning import ContractNote
+from fairlead.predictions.blocks import Block
+from fairlead.predictions.columns import prediction_tables
 from fairlead.predictions.counted import CountedWindow
 from fairlead.predictions.ingest import Ingest
+from fairlead.predictions.profiler import Profiler
 from fairlead.predictions.profiles import Profiles
 from fairlead.predictions.rebuilding import Rebuilds
 from fairlead.predictions.record import SchemaFrame
 from fairlead.predictions.segments import SegmentWriter, frame
+from fairlead.predictions.tables import TableFlag, TableRecord, pack_cells
 from fairlead.stores.files import write_whole
 from tests.predictions.records import AT, SCHEMA, make_record
 from tests.waiting import wait_until
@@ -334,3 +341,78 @@ def test_rows_that_come_while_others_are_counted_anew_are_counted_once(
         assert sum(window.rows for window in whole(ingest)) == 20 * count
     wait_until(lambda: not rebuilds.state("shop").under_way, 10)  # type: ignore[union-attr]
     assert sum(window.rows for window in whole(ingest)) == 580
+
+
+def test_rows_that_came_as_arrays_count_like_any_others(tmp_path: Path, writer: SegmentWriter) -> None:
+    ingest, rows = Ingest(tmp_path), 50
+    ages = np.linspace(0, 100, rows)
+    columns = (ages, np.arange(rows), np.tile([True, False], 25), np.array(["DE", "FR"] * 25, object))
+    baskets = np.empty(rows, object)
+    baskets[:] = [[1.0] * (number % 3) for number in range(rows)]
+    record = make_record()
+    shared = {name: getattr(record, name) for name in TableRecord.__struct_fields__ if hasattr(record, name)}
+    table = TableRecord(
+        **{
+            **shared,
+            "first": 0,
+            "rows": rows,
+            "matrix": False,
+            "features": [pack_cells(column) for column in (*columns, baskets)],
+            "nulls": {0: pack_cells(ages > 90)},
+            "values": pack_cells(np.ones(rows, np.int64)),
+            "probabilities": pack_cells(np.full((rows, 2), 0.5)),
+            "classes": ("0", "1"),
+            "scores": None,
+            "flags": [TableFlag("visits", "missing", pack_cells(np.array([3, 4])), [None, None])],
+            "violations": {},
+            "refused": {},
+        }
+    )
+    writer.append(frame(table))
+    ingest.poll()
+    ingest.flush()
+    (window,) = whole(ingest)
+    assert (window.rows, window.unread) == (rows, 0)
+    assert window.counts[FieldKey("feature", "age")].nulls == int((ages > 90).sum())
+    assert window.counts[FieldKey("feature", "visits")].nulls == 2
+    assert window.breaches == {"visits": {"missing": 2}}
+    assert window.counts[FieldKey("feature", "basket")].rows == rows
+    assert window.counts[FieldKey("elements", "basket")].n == sum(number % 3 for number in range(rows))
+
+
+@given(
+    values=st.lists(
+        st.tuples(
+            st.none() | st.floats() | st.just(1e308),
+            st.none() | st.integers(-(2**63), 2**63 - 1),
+            st.none() | st.booleans(),
+            st.none() | st.text(max_size=3),
+            st.none() | st.lists(st.floats(), max_size=3),
+        ),
+        min_size=1,
+        max_size=30,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_rows_hold_every_one_is_counted(values: list[tuple[Any, ...]]) -> None:
+    records = [make_record(row) for row in values]
+    ((_, table),) = prediction_tables(records, {SCHEMA.contract_id: SCHEMA})
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "predictions").mkdir()
+        profiler = Profiler(Path(folder))
+        (profiles,) = profiler.profiles("shop", table, {SCHEMA.contract_id: SCHEMA})
+        binning = profiler.bins.of_id("shop", profiles.column("bins")[0].as_py())
+    assert binning is not None
+    total = Block.from_table(profiles, binning).summed(np.zeros(len(profiles), int), 1, binning)
+    counts = dict(total.fields(0, binning))
+    assert total.totals(0) == (len(values), len(values), 0, 0, 0)
+    for index, name in enumerate(SCHEMA.names):
+        key = FieldKey("feature", name)
+        present = [row[index] for row in values if row[index] is not None]
+        if name == "basket":
+            present = [len(held) for held in present]
+        assert_same(counts[key], tally(binning.bins[key], present, nulls=len(values) - len(present)))
+    elements = [item for row in values for item in row[4] or ()]
+    assert_same(
+        counts[FieldKey("elements", "basket")], tally(binning.bins[FieldKey("elements", "basket")], elements)
+    )

@@ -10,6 +10,7 @@ import msgspec
 from fairlead.contracts.profile import REFERENCE_FILE, ReferenceProfile, profile
 from fairlead.contracts.table import read_table
 from fairlead.predictions.binning import ContractNote
+from fairlead.registry.references import first_reference
 from fairlead.registry.registry import NewVersion, Registry
 from fairlead.registry.versions import File, Manifest, VersionSpec
 from fairlead.rollouts.contract_notes import ContractNotes
@@ -76,3 +77,15 @@ def test_a_reference_that_is_away_holds_up_nobody(database: Database, blobs: Blo
     assert noted(folder).reference is None
     ContractNotes(registry, folder).note(spec)
     assert noted(folder).version == "v1"
+
+
+def test_the_reference_of_a_contract_can_be_asked_for(
+    database: Database, blobs: Blobs, tmp_path: Path
+) -> None:
+    registry, held = Registry(database, blobs), reference(1.0, 5.0)
+    registered(registry, blobs, "v1", None)
+    assert first_reference(registry, "shop", CONTRACT.id) == (None, None)
+    registered(registry, blobs, "v2", held)
+    registered(registry, blobs, "v3", reference(9.0))
+    assert first_reference(registry, "shop", CONTRACT.id) == ("v2", held)
+    assert first_reference(registry, "shop", "c0") == (None, None)

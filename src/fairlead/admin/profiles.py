@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from fairlead.admin.moments import period
 from fairlead.admin.problems import refusals
 from fairlead.admin.wire import WIRE, StrictRoute
+from fairlead.contracts.profile import ReferenceProfile
 from fairlead.errors import (
     BinsNotFound,
     InvalidQuery,
@@ -28,6 +29,7 @@ from fairlead.predictions.counted import (
 )
 from fairlead.predictions.record import Source
 from fairlead.registry.lookup import require_model
+from fairlead.registry.references import first_reference
 from fairlead.registry.registry import Registry
 
 __all__ = ["profile_routes"]
@@ -84,6 +86,22 @@ def profile_routes(ingest: IngestClient, registry: Registry) -> APIRouter:
         if found is None:
             raise BinsNotFound(
                 f"Model {model!r} has no bins {bins!r}.", remedy="A window names those that it lies on."
+            )
+        return found
+
+    @routes.get(
+        "/reference/{contract_id}",
+        summary="The reference of a contract",
+        responses=refusals(ModelNotFound, BinsNotFound, StoreUnavailable),
+    )
+    def get_reference(model: str, contract_id: str) -> Annotated[ReferenceProfile, WIRE]:
+        """The profile of the first version under that contract that has one: later versions are profiled on
+        its bins."""
+        _, found = first_reference(registry, model, contract_id)
+        if found is None:
+            raise BinsNotFound(
+                f"No version of {model!r} under contract {contract_id!r} has a reference.",
+                remedy="Register one with a reference.",
             )
         return found
 

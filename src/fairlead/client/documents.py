@@ -35,8 +35,15 @@ def write_documents(
     return {name: folder / name for name in contents}
 
 
-def profile_of_onnx(folder: Path, runtime: RuntimeSpec, contract: Contract, table: Table) -> ReferenceProfile:
-    """The profile of the reference rows, with the answers of the ONNX model in that folder.
+def profile_of_onnx(
+    folder: Path,
+    runtime: RuntimeSpec,
+    contract: Contract,
+    table: Table,
+    like: ReferenceProfile | None = None,
+) -> ReferenceProfile:
+    """The profile of the reference rows, with the answers of the ONNX model in that folder, on the bins of
+    `like`.
 
     It goes the way of a request, so it also shows that the model can answer these rows.
     """
@@ -53,7 +60,7 @@ def profile_of_onnx(folder: Path, runtime: RuntimeSpec, contract: Contract, tabl
     if contract.output.kind == "class" and served[0].probabilities is not None:
         probabilities = [prediction.probabilities or [] for prediction in served]
     values = [prediction.value for prediction in served]
-    return profile(table, contract, predictions=values, probabilities=probabilities)
+    return profile(table, contract, predictions=values, probabilities=probabilities, like=like)
 
 
 def in_order_of(given: Contract, inferred: Contract) -> Contract:

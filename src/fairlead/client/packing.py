@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,10 @@ from fairlead.contracts.profile import ReferenceProfile, profile
 from fairlead.errors import InvalidModelFile, InvalidReference, MissingExtra, TrustRequired
 from fairlead.runtimes.base import RuntimeSpec
 
-__all__ = ["Package", "packed"]
+__all__ = ["Lent", "Package", "packed"]
+
+Lent = Callable[[Contract], ReferenceProfile | None]
+"""Answers the reference whose bins hold for a contract, None where none does."""
 
 _ENTRY = "model.onnx"
 
@@ -48,15 +51,17 @@ def packed(
     contract: Contract | Path | str | None = None,
     tolerance: float = 1e-5,
     trust_pickle: bool = False,
+    lent: Lent = lambda contract: None,
 ) -> Iterator[Package]:
     """The package of a model, for as long as the block lasts; what was written for it is then removed.
 
-    See `register` for what `model` may be. Raises `MissingExtra`, `InvalidReference`, `InvalidContract`,
-    `InvalidModelFile`, `ConversionRefused`, `TrustRequired`.
+    See `register` for what `model` may be. `lent` answers the reference whose bins hold for a contract.
+    Raises `MissingExtra`, `InvalidReference`, `InvalidContract`, `InvalidModelFile`, `ConversionRefused`,
+    `TrustRequired`.
     """
     given = contract if contract is None or isinstance(contract, Contract) else read_contract(contract)
     with tempfile.TemporaryDirectory(prefix="fairlead-") as name:
-        packer = _Packer(Path(name), reference, target, given, tolerance, trust_pickle)
+        packer = _Packer(Path(name), reference, target, given, tolerance, trust_pickle, lent)
         yield packer.finished(packer.pack(model))
 
 
@@ -71,6 +76,7 @@ class _Packer:
         contract: Contract | None,
         tolerance: float,
         trust_pickle: bool,
+        lent: Lent,
     ) -> None:
         self._scratch = scratch
         self._reference = reference
@@ -78,6 +84,7 @@ class _Packer:
         self._contract = contract
         self._tolerance = tolerance
         self._trust_pickle = trust_pickle
+        self._lent = lent
 
     def pack(self, model: Any) -> Package:
         """The package without its documents."""
@@ -177,7 +184,9 @@ class _Packer:
         held = None
         if table is not None:
             folder = path.parents[entry.count("/")]
-            held = profile_of_onnx(folder, runtime, contract, table.select(contract.names))
+            held = profile_of_onnx(
+                folder, runtime, contract, table.select(contract.names), self._lent(contract)
+            )
         return Package(files=files, runtime=runtime, contract=contract, framework="onnx", profile=held)
 
     # --- scikit-learn ---------------------------------------------------------------------------------------
@@ -190,10 +199,12 @@ class _Packer:
             )
         from fairlead.runtimes.convert import convert
 
-        done = convert(model, self._reference, target=self._target, tolerance=self._tolerance)
+        done = convert(
+            model, self._reference, target=self._target, tolerance=self._tolerance, lent=self._lent_for
+        )
         path = self._scratch / _ENTRY
         path.write_bytes(done.onnx)
-        contract = done.contract if self._contract is None else in_order_of(self._contract, done.contract)
+        contract = self._final(done.contract)
         return Package(
             files={_ENTRY: path},
             runtime=done.spec,
@@ -214,7 +225,7 @@ class _Packer:
         contract, held = self._contract, None
         if self._reference is not None:
             inferred, held = self._observed(model)
-            contract = inferred if contract is None else in_order_of(contract, inferred)
+            contract = self._final(inferred)
             held = msgspec.structs.replace(held, contract_id=contract.id)
         if contract is None:
             raise InvalidReference(
@@ -243,12 +254,27 @@ class _Packer:
         if not (hasattr(model, "predict") and hasattr(model, "get_params")):
             contract = infer_contract(self._reference, target=self._target)
             table, _ = split_target(self._reference, self._target, None)
-            return contract, profile(table, contract)
+            return contract, profile(table, contract, like=self._lent_for(contract))
         table, frame = reference_rows(model, self._reference, self._target)
         output, answers = original_answers(model, frame, None)
         contract = infer_contract(table, output=output)
-        held = profile(table, contract, predictions=answers.values, probabilities=answers.probabilities)
+        held = profile(
+            table,
+            contract,
+            predictions=answers.values,
+            probabilities=answers.probabilities,
+            like=self._lent_for(contract),
+        )
         return contract, held
+
+    # --- the contract ---------------------------------------------------------------------------------------
+
+    def _final(self, inferred: Contract) -> Contract:
+        """The person's contract where there is one, else what the model showed."""
+        return inferred if self._contract is None else in_order_of(self._contract, inferred)
+
+    def _lent_for(self, inferred: Contract) -> ReferenceProfile | None:
+        return self._lent(self._final(inferred))
 
 
 def _only(folder: Path, names: list[str]) -> str:

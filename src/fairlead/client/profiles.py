@@ -1,4 +1,4 @@
-"""Counting traffic anew, for the Python client of the admin API."""
+"""What traffic is counted on, and counting it anew, for the Python client of the admin API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import msgspec
 
 from fairlead.client.paths import path_of
 from fairlead.client.session import Call, Session, reading
-from fairlead.errors import StoreUnavailable
+from fairlead.contracts.profile import ReferenceProfile
+from fairlead.errors import BinsNotFound, ModelNotFound, StoreUnavailable
 
 __all__ = ["ProfileCalls", "Rebuild"]
 
@@ -27,7 +28,15 @@ class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProfileCalls(Session):
-    """Counts a model's traffic anew."""
+    """Asks for references, and counts a model's traffic anew."""
+
+    def reference(self, model: str, contract_id: str) -> ReferenceProfile | None:
+        """The profile of the first version under that contract that has one; None when there is none."""
+        path = path_of("models", model, "profiles", "reference", contract_id)
+        try:
+            return self.send(Call(method="GET", path=path, read=reading(ReferenceProfile)))
+        except (BinsNotFound, ModelNotFound):
+            return None
 
     def start_rebuild(self, model: str) -> Rebuild:
         """Begins to count every row of the model's log again, on the bins that hold now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from fairlead.client.lineage import code_revision, fingerprint, retraining
 from fairlead.client.packing import packed
 from fairlead.client.registered import Version
 from fairlead.contracts.contract import Contract
+from fairlead.contracts.profile import ReferenceProfile
 from fairlead.contracts.table import read_table
+from fairlead.errors import AdminUnreachable
 
 __all__ = ["register"]
 
@@ -52,8 +55,9 @@ def register(
       it is, and the server runs it in an isolated process if its settings allow that.
 
     `reference` holds rows of the training data: a pandas or Polars frame, a pyarrow table or a numpy matrix.
-    It names the features, proves the conversion and becomes the profile that live traffic is compared with;
-    the rows themselves are not sent. `target` names its column that is the answer, or holds the answers.
+    It names the features, proves the conversion and becomes the profile that live traffic is compared with,
+    on the bins of the first version under the same contract that had one; the rows themselves are not sent.
+    `target` names its column that is the answer, or holds the answers.
     `contract` (a `Contract`, a path, or TOML or JSON text) takes the place of the one inferred from it.
     `metrics`, `tags`, `training_data` (a tag of the data) and `run` (the address of the training run) are
     noted, together with the revision of the code in the working folder and a fingerprint of `reference`. In a
@@ -65,6 +69,7 @@ def register(
     `InvalidReference`, `InvalidContract`, `InvalidModelFile`, `ConversionRefused`, `AdminUnreachable`.
     """
     with (
+        Admin(admin_url, api_key=api_key, user=user) as server,
         packed(
             model,
             reference=reference,
@@ -72,8 +77,8 @@ def register(
             contract=contract,
             tolerance=tolerance,
             trust_pickle=trust_pickle,
+            lent=partial(_lent, server, name),
         ) as package,
-        Admin(admin_url, api_key=api_key, user=user) as server,
     ):
         lineage = {
             "run": run,
@@ -101,6 +106,14 @@ def register(
         if description is not None and description != server.model(name).description:
             server.describe(name, description, why=why)
         return done.version
+
+
+def _lent(server: Admin, model: str, contract: Contract) -> ReferenceProfile | None:
+    """The reference that lends its bins; a server that is away says so when the version is sent."""
+    try:
+        return server.reference(model, contract.id)
+    except AdminUnreachable:
+        return None
 
 
 def _fingerprint(reference: Any, contract: Contract) -> str | None:

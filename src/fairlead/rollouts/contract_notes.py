@@ -6,23 +6,18 @@ the traffic of all of them can be added up and compared.
 
 from __future__ import annotations
 
-import logging
-import tempfile
 from pathlib import Path
 
 import msgspec
 
-from fairlead.contracts.profile import REFERENCE_FILE, ReferenceProfile
-from fairlead.errors import FairleadError
 from fairlead.predictions.binning import ContractNote
+from fairlead.registry.references import first_reference
 from fairlead.registry.registry import Registry
 from fairlead.registry.versions import VersionSpec
 from fairlead.serving.folder import DataFolder
 from fairlead.stores.files import write_whole
 
 __all__ = ["ContractNotes"]
-
-logger = logging.getLogger(__name__)
 
 _decode = msgspec.json.Decoder(ContractNote).decode
 
@@ -45,33 +40,12 @@ class ContractNotes:
         path = self._folder.bins / spec.model / f"{contract_id}.json"
         held = _read(path)
         if held is None or held.reference is None:
-            version, reference = self._first_reference(spec.model, contract_id)
+            version, reference = first_reference(self._registry, spec.model, contract_id)
             found = ContractNote(contract=spec.contract, version=version, reference=reference)
             if found != held:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, msgspec.json.encode(found))
         self._noted.add((spec.model, spec.version))
-
-    def _first_reference(self, model: str, contract_id: str) -> tuple[str | None, ReferenceProfile | None]:
-        for version in self._registry.versions(model):
-            if version.spec.contract.id != contract_id:
-                continue
-            for file in version.spec.manifest.files:
-                if file.path == REFERENCE_FILE:
-                    found = self._fetched(version.spec, file.sha256)
-                    if found is not None:
-                        return version.version, found
-        return None, None
-
-    def _fetched(self, spec: VersionSpec, sha256: str) -> ReferenceProfile | None:
-        with tempfile.TemporaryDirectory(prefix="fairlead-") as folder:
-            target = Path(folder) / REFERENCE_FILE
-            try:
-                self._registry.blobs.get_to(sha256, target)
-                return msgspec.json.decode(target.read_bytes(), type=ReferenceProfile)
-            except (FairleadError, OSError, msgspec.MsgspecError) as error:
-                logger.warning("the reference of %s %s cannot be used: %s", spec.model, spec.version, error)
-                return None
 
 
 def _read(path: Path) -> ContractNote | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +52,14 @@ def convert(
     target: Any = None,
     tolerance: float = 1e-5,
     classes: Sequence[str | int | bool] | None = None,
+    lent: Callable[[Contract], ReferenceProfile | None] = lambda contract: None,
 ) -> Converted:
     """The fitted scikit-learn estimator or pipeline as ONNX, with spec, contract, profile and proof.
 
     `reference` holds rows like those the model was fitted on: a pandas or Polars frame, a pyarrow table, a
     numpy matrix, a `Table`. `target` names the column that is the answer, if it is among them. `classes` are
-    names to answer with instead of the model's own, in the order of its `classes_`. The model is not changed.
+    names to answer with instead of the model's own, in the order of its `classes_`. `lent`
+    answers the reference on whose bins the profile shall lie. The model is not changed.
 
     Raises `MissingExtra` without scikit-learn and skl2onnx, `InvalidReference` when the rows do not fit the
     model, and `ConversionRefused` when the model does not convert, or answers differently.
@@ -80,9 +82,8 @@ def convert(
             continue
         proof = compare(expected, served, tolerance, rounding=rounding, versions=_versions())
         if proof.holds:
-            return Converted(
-                onnx=data, spec=spec, contract=fitted, proof=proof, profile=_profile(table, fitted, served)
-            )
+            held = _profile(table, fitted, served, lent(fitted))
+            return Converted(onnx=data, spec=spec, contract=fitted, proof=proof, profile=held)
         proofs.append(proof)
     if not proofs:
         reasons = "; ".join(dict.fromkeys(failures))
@@ -182,11 +183,13 @@ def _bound(names: list[str], expected: Answers) -> OutputNames:
             return OutputNames(label=None if expected.renamed else names[0], probabilities=names[1])
 
 
-def _profile(table: Table, contract: Contract, served: list[Prediction]) -> ReferenceProfile:
+def _profile(
+    table: Table, contract: Contract, served: list[Prediction], like: ReferenceProfile | None
+) -> ReferenceProfile:
     values = [prediction.value for prediction in served]
     knows = contract.output.kind == "class" and served[0].probabilities is not None
     table_of = np.array([prediction.probabilities for prediction in served]) if knows else None
-    return profile(table, contract, predictions=values, probabilities=table_of)
+    return profile(table, contract, predictions=values, probabilities=table_of, like=like)
 
 
 # --- words --------------------------------------------------------------------------------------------------
