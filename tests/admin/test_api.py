@@ -69,6 +69,7 @@ def test_the_document_describes_exactly_the_routes_there_are(served: Api) -> Non
             alert="a",
             silence="s",
             channel="c",
+            retraining="r",
         )
         for method in ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"):
             status = served.http.request(method, filled).status_code
