@@ -28,6 +28,7 @@ class _Minute(msgspec.Struct):
     rejected: int
     breaches: dict[str, dict[str, int]]
     counts: dict[FieldKey, FieldCounts]
+    values: Mapping[str, Sequence[Any]]
 
 
 class Counted(IngestClient):
@@ -59,7 +60,7 @@ class Counted(IngestClient):
                 present = np.array(present, np.float64)
             counts[key] = tally(bins, present, nulls=len(listed) - len(present))
         rows = max((len(listed) for listed in values.values()), default=0) + rejected
-        self._minutes.append(_Minute(at, version, slice, rows, rejected, breaches or {}, counts))
+        self._minutes.append(_Minute(at, version, slice, rows, rejected, breaches or {}, counts, values))
 
     def call(self, op: str, **args: Any) -> Any:
         found: Any = None
@@ -67,9 +68,20 @@ class Counted(IngestClient):
             found = self.binning if args["bins"] == self.binning.id else None
         elif op == "profiles":
             found = self._windows(args)
+        elif op == "sql":
+            found = {"rows": self._rows(*args["params"][2:])[: args["limit"]]}
         else:
             raise AssertionError(f"nobody asks for {op}")
         return msgspec.json.decode(msgspec.json.encode(found))
+
+    def _rows(self, since: str, until: str, version: str) -> list[dict[str, Any]]:
+        begin, end = datetime.fromisoformat(since), datetime.fromisoformat(until)
+        return [
+            {"features": dict(zip(one.values, row, strict=True))}
+            for one in self._minutes
+            if begin <= one.at < end and one.version == version and not one.slice
+            for row in zip(*one.values.values(), strict=True)
+        ]
 
     def _windows(self, args: Mapping[str, Any]) -> list[CountedWindow]:
         held = defaultdict(list)

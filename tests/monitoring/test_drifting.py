@@ -25,6 +25,7 @@ from fairlead.contracts.table import read_table
 from fairlead.errors import MalformedRequest, ModelNotFound, VersionNotFound
 from fairlead.monitoring.drift_report import DriftFound, DriftReport, drift_findings
 from fairlead.monitoring.drifting import Drifting, DriftLooker
+from fairlead.monitoring.separating import Separating
 from fairlead.predictions.binning import ContractNote, binning_of
 from fairlead.predictions.ingest import Ingest
 from fairlead.predictions.operations import Operations
@@ -289,12 +290,13 @@ def test_the_looker_says_nothing_of_models_that_are_not_in_production(
 
 
 @pytest.fixture
-def admin_url(drifting: Drifting, log: Counted) -> Iterator[str]:
+def admin_url(drifting: Drifting, registry: Registry, log: Counted) -> Iterator[str]:
     """The route of drift, over HTTP; the last hour has drifted in age."""
     log.add(datetime.now(UTC) - HOUR / 2, rows(3000, 2, shift=5.0))
+    log.add(datetime.now(UTC) - 30 * HOUR, rows(3000, 3))
     app = FastAPI()
     routes = APIRouter(prefix="/api/v1")
-    routes.include_router(drift_routes(drifting))
+    routes.include_router(drift_routes(drifting, Separating(registry, log)))
     app.include_router(routes)
     refuse_as_problems(app)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
@@ -327,6 +329,19 @@ def test_a_person_reads_what_changed_and_a_program_every_number(
     assert document["level"] == pytest.approx(1 / 720, rel=0.01)
 
 
+def test_all_fields_together_are_asked_of_rows_and_training_data_have_none(
+    admin_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = spoken(admin_url, capsys, "--multivariate")
+    assert "Rows can be told from before" in shown
+    assert "age" in shown
+    document = json.loads(spoken(admin_url, capsys, "--multivariate", "--json"))
+    assert document["found"]["auc"] > 0.6
+    with pytest.raises(SystemExit) as ended:
+        fairlead.main(["--admin-url", admin_url, "drift", "shop", "--multivariate", "--against", "training"])
+    assert ended.value.code == 2
+
+
 def test_the_client_reads_the_same_and_says_whether_anything_drifted(admin_url: str) -> None:
     with Admin(admin_url) as admin:
         assert admin.drift("shop", since="1h").drifted
@@ -344,9 +359,9 @@ def test_a_report_reads_back_as_it_was_written(drifting: Drifting, log: Counted)
     assert isinstance(report.found[0], DriftFound)
 
 
-def test_what_was_logged_is_held_against_training_data_and_the_days_before(
-    registry: Registry, tmp_path: Any
-) -> None:
+@pytest.fixture
+def logged(tmp_path: Any) -> Iterator[Here]:
+    """A real log: 2,000 rows of yesterday, and as many of the last hour, half a deviation older."""
     folder = tmp_path / "data"
     note = ContractNote(contract=CONTRACT, version="v1", reference=reference())
     (folder / "bins" / "shop").mkdir(parents=True)
@@ -357,12 +372,18 @@ def test_what_was_logged_is_held_against_training_data_and_the_days_before(
         held = rows(2000, seed, shift=shift)
         at = round((NOW - hours_ago * HOUR).timestamp() * 1e6)
         for place, features in enumerate(zip(held["age"], held["land"], strict=True)):
-            record = make_record(features, contract_id=CONTRACT.id, at=at + place)
-            writer.append(frame(record))
+            writer.append(frame(make_record(features, contract_id=CONTRACT.id, at=at + place)))
     writer.close()
     ingest = Ingest(folder)
     ingest.flush()
-    drifting = Drifting(registry, Here(Operations(Queries(ingest))))
+    yield Here(Operations(Queries(ingest)))
+    ingest.close()
+
+
+def test_what_was_logged_is_held_against_training_data_and_the_days_before(
+    registry: Registry, logged: Here
+) -> None:
+    drifting = Drifting(registry, logged)
     report = last_hour(drifting)
     assert (report.rows, report.reference_rows) == (2000, 10_000)
     assert [(one.subject, one.slice) for one in report.found if one.status == "alarm"] == [("age", "")]
@@ -372,4 +393,24 @@ def test_what_was_logged_is_held_against_training_data_and_the_days_before(
     # Of the two hundred from Austria half a standard deviation is not yet beyond chance.
     drifted = {(subject, slice) for subject, slice, _ in alarms(report)}
     assert drifted == {("age", ""), ("age", "land=DE"), ("age", "land=FR")}
-    ingest.close()
+
+
+def test_logged_rows_are_told_apart_by_all_fields_together(registry: Registry, logged: Here) -> None:
+    separating = Separating(registry, logged)
+    report = separating.report("shop", NOW - HOUR, NOW)
+    assert (report.version, report.found.status, report.found.n, report.found.reference_n) == (
+        "v1", "alarm", 2000, 2000,
+    )  # fmt: skip
+    assert report.sentence.startswith("Rows can be told from before: area under the curve 0.6")
+    assert report.found.leading[0][0] == "age"
+    same = separating.report("shop", NOW - HOUR, NOW, against="version", other="v1")
+    assert same.found.status == "ok"
+    early = separating.report("shop", NOW - HOUR, NOW, against="week-before")
+    assert early.found.status == "insufficient"
+    assert early.sentence.startswith(
+        "Whether rows can be told from week-before is not known: There are 2,000"
+    )
+    with pytest.raises(MalformedRequest, match="names that version"):
+        separating.report("shop", NOW - HOUR, NOW, against="version")
+    with pytest.raises(VersionNotFound):
+        separating.report("shop", NOW - HOUR, NOW, against="version", other="v9")

@@ -39,6 +39,7 @@ from fairlead.evaluation.jobs import Replays
 from fairlead.gate.runs import Gates
 from fairlead.monitoring.drifting import Drifting
 from fairlead.monitoring.performing import Performing
+from fairlead.monitoring.separating import Separating
 from fairlead.monitoring.verdicts import Rules
 from fairlead.predictions.ask import IngestClient
 from fairlead.registry.registry import Registry
@@ -123,7 +124,7 @@ def create_app(
     routes.include_router(experiment_routes(Experiments(database, ingest)))
     routes.include_router(freeze_routes(database))
     routes.include_router(profile_routes(ingest, registry))
-    routes.include_router(drift_routes(Drifting(registry, ingest)))
+    routes.include_router(drift_routes(Drifting(registry, ingest), Separating(registry, ingest)))
     routes.include_router(gate_routes(gates))
     routes.include_router(prediction_routes(ingest, registry))
     routes.include_router(performance_routes(registry, Performing(registry, ingest), Rules()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from fairlead.client.drift import DriftFound, DriftReport
+    from fairlead.client.drift import DriftFound, DriftReport, SeparatedReport
 
 __all__ = ["drift"]
 
@@ -30,17 +30,30 @@ _MOST = 40
 @click.argument("model")
 @click.option("--version", metavar="V", help="What answered; the version in production unless given.")
 @click.option(
-    "--against", default="training", show_default=True, metavar="WHAT",
-    help="training, before (the seven days before), week-before (the same time a week before), or a version.",
+    "--against", metavar="WHAT",
+    help="training (unless given), before (the seven days before), week-before (the same time a week "
+    "before), or a version.",
 )  # fmt: skip
 @click.option(
     "--since", default="24h", show_default=True, metavar="TIME",
     help="A span such as 24h, or a time with an offset.",
 )  # fmt: skip
+@click.option(
+    "--multivariate", is_flag=True,
+    help="Ask a classifier whether it can tell rows apart by all fields together; against before unless "
+    "given.",
+)  # fmt: skip
 @click.option("--all", "everything", is_flag=True, help="Show every question of every field.")
 @click.pass_obj
 def drift(
-    shell: Shell, /, model: str, version: str | None, against: str, since: str, everything: bool
+    shell: Shell,
+    /,
+    model: str,
+    version: str | None,
+    against: str | None,
+    since: str,
+    multivariate: bool,
+    everything: bool,
 ) -> int:
     """Show whether what comes is of the kind that the model was trained on.
 
@@ -51,14 +64,44 @@ def drift(
       fairlead drift shop
       fairlead drift shop --against before --since 1h
       fairlead drift shop --version v2 --against v1
+      fairlead drift shop --multivariate
     """
-    kinds = ("training", "before", "week-before")
-    if against in kinds:
-        found = shell.admin.drift(model, version=version, against=against, since=since)  # type: ignore[arg-type]
-    else:
-        found = shell.admin.drift(model, version=version, against="version", other=against, since=since)
+    against = against or ("before" if multivariate else "training")
+    asked: dict[str, Any] = {"version": version, "since": since, "against": against}
+    if against not in ("training", "before", "week-before"):
+        asked |= {"against": "version", "other": against}
+    if multivariate:
+        if against == "training":
+            raise click.UsageError(
+                "Training data are not kept as rows: give before, week-before or a version."
+            )
+        told = shell.admin.multivariate_drift(model, **asked)
+        shell.show(told, *_told(told))
+        return DONE
+    found = shell.admin.drift(model, **asked)
     shell.show(found, *_shown(found, everything))
     return DONE
+
+
+def _told(told: SeparatedReport) -> Iterator[RenderableType]:
+    from rich.markup import escape
+
+    from fairlead.cli.tables import facts, table, time_text
+
+    found = told.found
+    sign = {"alarm": "[red]✗[/]", "ok": "[green]✓[/]", "insufficient": "[yellow]?[/]"}[found.status]
+    yield f"{sign} [bold]{escape(told.sentence)}[/]"
+    if found.status == "alarm":
+        rows = [[escape(name), f"{share:.0%}"] for name, share in found.leading]
+        yield table(["what tells", "share"], rows, right=("share",))
+    yield facts(
+        {
+            "version": told.version,
+            "between": f"{time_text(told.start)} and {time_text(told.end)} UTC",
+            "rows": f"{found.n:,}, beside {found.reference_n:,}",
+            "p": None if found.p is None else f"{found.p:.2g} (an alarm up to {told.level:.2g})",
+        }
+    )
 
 
 def _shown(found: DriftReport, everything: bool) -> Iterator[RenderableType]:

@@ -10,7 +10,15 @@ import msgspec
 from fairlead.client.paths import path_of
 from fairlead.client.session import Call, Session, reading
 
-__all__ = ["Against", "DriftCalls", "DriftFound", "DriftReport", "QualityFound"]
+__all__ = [
+    "Against",
+    "DriftCalls",
+    "DriftFound",
+    "DriftReport",
+    "QualityFound",
+    "Separated",
+    "SeparatedReport",
+]
 
 Against = Literal["training", "before", "week-before", "version"]
 
@@ -80,6 +88,37 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Separated(msgspec.Struct, frozen=True, kw_only=True):
+    """How well rows of a window can be told from those of a reference: the area under the curve is 0.5 where
+    nobody can, and lies between `low` and `high` with 95 %. `leading` names the fields, or pairs of them,
+    that tell most, with their share of what the classifier goes by. `problem` says what is missing."""
+
+    status: Literal["ok", "alarm", "insufficient"]
+    n: int
+    reference_n: int
+    auc: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    leading: tuple[tuple[str, float], ...] = ()
+    problem: str = ""
+
+
+class SeparatedReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How well a model's rows from `start` to `end` can be told from those of a reference, by all their
+    fields together."""
+
+    model: str
+    version: str
+    against: str
+    start: datetime
+    end: datetime
+    days: float
+    level: float
+    sentence: str
+    found: Separated
+
+
 class DriftCalls(Session):
     """Looks at drift."""
 
@@ -98,9 +137,25 @@ class DriftCalls(Session):
         References are the version's training data, the seven days "before", the same time a "week-before",
         and a "version" named by `other`.
         """
-        query = {"against": against, "since": since}
-        query |= {
-            name: value for name, value in (("version", version), ("other", other)) if value is not None
-        }
-        path = path_of("models", model, "drift")
+        path, query = path_of("models", model, "drift"), _asked(version, against, other, since)
         return self.send(Call(method="GET", path=path, query=query, read=reading(DriftReport)))
+
+    def multivariate_drift(
+        self,
+        model: str,
+        *,
+        version: str | None = None,
+        against: Literal["before", "week-before", "version"] = "before",
+        other: str | None = None,
+        since: str = "24h",
+    ) -> SeparatedReport:
+        """How well a classifier tells rows that came since then from those of a reference, by all their
+        fields together. The arguments are those of `drift`."""
+        path = path_of("models", model, "drift", "multivariate")
+        query = _asked(version, against, other, since)
+        return self.send(Call(method="GET", path=path, query=query, read=reading(SeparatedReport)))
+
+
+def _asked(version: str | None, against: str, other: str | None, since: str) -> dict[str, str]:
+    named = {"version": version, "against": against, "other": other, "since": since}
+    return {name: value for name, value in named.items() if value is not None}
