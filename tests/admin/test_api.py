@@ -70,6 +70,8 @@ def test_the_document_describes_exactly_the_routes_there_are(served: Api) -> Non
             silence="s",
             channel="c",
             retraining="r",
+            bins="b",
+            contract_id="c",
         )
         for method in ("GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"):
             status = served.http.request(method, filled).status_code
