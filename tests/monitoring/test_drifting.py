@@ -137,7 +137,7 @@ def test_traffic_like_the_training_data_is_told_so_with_what_was_looked_at(
         3000,
         10_000,
     )
-    assert report.level == pytest.approx(1 / (30 * 24))
+    assert report.level == pytest.approx(1 / (30 * 48))
     assert report.sentence == (
         "Nothing drifted from the training data of v1: 2 fields, 3,000 rows, at most one false alarm "
         "in 30 days."
@@ -251,7 +251,7 @@ def test_the_budget_and_the_floor_are_settings_of_the_model(
     registry.configure("shop", None, {"drift_moved_share": 0.3, "drift_alarm_days": 365.0}, who="ann")
     report = last_hour(drifting)
     assert alarms(report) == []
-    assert (report.days, report.level) == (365.0, pytest.approx(1 / (365 * 24)))
+    assert (report.days, report.level) == (365.0, pytest.approx(1 / (365 * 48)))
 
 
 def test_unknown_models_versions_and_halves_of_a_question_are_refused(drifting: Drifting) -> None:
@@ -326,7 +326,7 @@ def test_a_person_reads_what_changed_and_a_program_every_number(
     first = document["found"][0]
     assert (first["subject"], first["status"], first["measure"]) == ("age", "alarm", "moved-share")
     assert {"psi", "js-distance-base-2", "wasserstein-1-over-std"} <= set(first["distances"])
-    assert document["level"] == pytest.approx(1 / 720, rel=0.01)
+    assert document["level"] == pytest.approx(1 / 1440, rel=0.01)
 
 
 def test_all_fields_together_are_asked_of_rows_and_training_data_have_none(

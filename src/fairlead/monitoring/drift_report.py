@@ -76,9 +76,10 @@ class QualityFound(msgspec.Struct, frozen=True, kw_only=True):
 class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     """How a model's traffic from `start` to `end` lies beside a reference.
 
-    `against` is "training", "before", "week-before" or "version v1", `reference` says it in words. At `level`
-    one look in so many is a false alarm, so that there is one in `days` at most on average. `found` has all
-    questions of a field one after the other, alarms first.
+    `against` is "training", "before", "week-before" or "version v1", `reference` says it in words. `level`
+    is the chance of a false alarm of drift that a look may have, and as much of broken rules, so that there
+    is one in `days` at most on average. `found` has all questions of a field one after the other, and fields
+    with an alarm first.
     """
 
     model: str

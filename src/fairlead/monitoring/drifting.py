@@ -104,7 +104,9 @@ class Drifting:
         if other is not None:
             self._registry.version(model, other)
         settings = self._settings(model)
-        allowed = level(settings.drift_alarm_days, looks_a_day or _DAY / (until - since))
+        # Drift and broken rules are two families of questions, and share what is allowed.
+        looks = 2.0 * (looks_a_day or _DAY / (until - since))
+        allowed = level(settings.drift_alarm_days, looks)
         floors = Floors(moved=settings.drift_moved_share)
         slice = None if slices and against != "training" else ""
         found = self._seen(model, since, until, version, slice)
