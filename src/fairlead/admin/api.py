@@ -25,6 +25,7 @@ from fairlead.admin.predictions import prediction_routes
 from fairlead.admin.problems import Edge, refuse_as_problems
 from fairlead.admin.profiles import profile_routes
 from fairlead.admin.replays import replay_routes
+from fairlead.admin.reports import report_routes
 from fairlead.admin.retraining import retraining_routes
 from fairlead.admin.rollouts import rollout_routes
 from fairlead.admin.sampler import Sampler
@@ -39,6 +40,7 @@ from fairlead.evaluation.jobs import Replays
 from fairlead.gate.runs import Gates
 from fairlead.monitoring.drifting import Drifting
 from fairlead.monitoring.performing import Performing
+from fairlead.monitoring.report import Reports
 from fairlead.monitoring.separating import Separating
 from fairlead.monitoring.verdicts import Rules
 from fairlead.predictions.ask import IngestClient
@@ -124,10 +126,13 @@ def create_app(
     routes.include_router(experiment_routes(Experiments(database, ingest)))
     routes.include_router(freeze_routes(database))
     routes.include_router(profile_routes(ingest, registry))
-    routes.include_router(drift_routes(Drifting(registry, ingest), Separating(registry, ingest)))
+    drifting = Drifting(registry, ingest)
+    routes.include_router(drift_routes(drifting, Separating(registry, ingest)))
     routes.include_router(gate_routes(gates))
     routes.include_router(prediction_routes(ingest, registry))
-    routes.include_router(performance_routes(registry, Performing(registry, ingest), Rules()))
+    performing = Performing(registry, ingest)
+    routes.include_router(performance_routes(registry, performing, Rules()))
+    routes.include_router(report_routes(registry, Reports(performing, drifting, Rules())))
     replays = Replays(registry, ingest, folder, trust_pickle=settings.trust_pickle)
     routes.include_router(replay_routes(replays))
     routes.include_router(retraining_routes(retraining))

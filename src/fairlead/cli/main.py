@@ -47,6 +47,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "monitoring": Entry("monitoring", "Look after the counts that monitoring rests on."),
         "drift": Entry("drift", "Show whether what comes is of the kind that the model was trained on."),
         "alerts": Entry("alerts", "Show what fires, why, and what to do about it."),
+        "report": Entry("report", "Show how a version did: by its labels, and estimated without them."),
         "stages": Entry("history", "Show how the versions of a model came to their stages."),
         "production": Entry("history", "Say which version was in production at a moment."),
         "audit": Entry("history", "Show who changed what, when and why."),

@@ -18,6 +18,7 @@ from fairlead.client.experiments import ExperimentCalls
 from fairlead.client.freezes import FreezeCalls
 from fairlead.client.gates import GateCalls
 from fairlead.client.paths import json_body, path_of
+from fairlead.client.performance import PerformanceCalls
 from fairlead.client.profiles import ProfileCalls
 from fairlead.client.registered import (
     AuditEntry,
@@ -66,6 +67,7 @@ class Admin(
     AlertCalls,
     DriftCalls,
     ProfileCalls,
+    PerformanceCalls,
 ):
     """Registers versions, leads traffic and looks back. Safe to share between threads; close it, or use it
     in a `with` block.
