@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from fairlead.predictions.binning import Binning
 from fairlead.predictions.blocks import KEYS, PROFILES, Block
+from fairlead.predictions.grouping import grouped
 from fairlead.predictions.manifest import DataFile
 from fairlead.predictions.parquet import write_profiles
 
@@ -43,13 +44,13 @@ def add_up(rows: pa.Table, binning: Binning | None, seconds: int) -> pa.Table:
     for name in KEYS[2:]:
         encoded = rows.column(name).combine_chunks().dictionary_encode()
         values: list[str | None] = encoded.dictionary.to_pylist()
-        codes.append(encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False))
+        codes.append(encoded.indices.cast(pa.int64()).fill_null(len(values)).to_numpy(zero_copy_only=False))
         held.append([*values, None])
-    groups, to = np.unique(np.stack(codes), axis=1, return_inverse=True)
+    groups, to = grouped(codes)
     keys: dict[str, object] = {"minute": groups[0], "seconds": seconds}
     for name, values, code in zip(KEYS[2:], held, groups[1:].tolist(), strict=True):
         keys[name] = [values[place] for place in code]
-    summed = Block.from_table(rows, binning).summed(to.reshape(-1), groups.shape[1], binning)
+    summed = Block.from_table(rows, binning).summed(to, groups.shape[1], binning)
     return summed.to_table(keys)
 
 

@@ -15,6 +15,7 @@ from fairlead.predictions.binning import Binning
 from fairlead.predictions.blocks import PROFILES, Block
 from fairlead.predictions.columns import combine
 from fairlead.predictions.counted import CountedField, CountedWindow
+from fairlead.predictions.grouping import grouped
 from fairlead.predictions.ingest import Ingest, Snapshot
 from fairlead.predictions.profile_files import alike
 from fairlead.predictions.record import Source
@@ -104,10 +105,8 @@ def _windows(
     width = last - first if step is None else step * 1_000_000
     slot = np.zeros(len(minute), np.int64) if step is None else minute // width
     encoded = rows.column("slice").combine_chunks().dictionary_encode()
-    pairs, to = np.unique(
-        np.stack([slot, encoded.indices.to_numpy(zero_copy_only=False)]), axis=1, return_inverse=True
-    )
-    summed = Block.from_table(rows, binning).summed(to.reshape(-1), pairs.shape[1], binning)
+    pairs, to = grouped([slot, encoded.indices.cast(pa.int64()).to_numpy(zero_copy_only=False)])
+    summed = Block.from_table(rows, binning).summed(to, pairs.shape[1], binning)
     names = encoded.dictionary.to_pylist()
     contract_id, bins = rows.column("contract_id")[0].as_py(), rows.column("bins")[0].as_py()
     for row, (place, name) in enumerate(zip(*pairs.tolist(), strict=True)):

@@ -22,6 +22,7 @@ from fairlead.contracts.profile import CategoryProfile
 from fairlead.predictions.answers_seen import Answers
 from fairlead.predictions.binning import Binning, SliceBy
 from fairlead.predictions.blocks import PROFILES, Block, widths
+from fairlead.predictions.grouping import grouped
 from fairlead.predictions.record import SchemaFrame
 from fairlead.predictions.seen import (
     Seen,
@@ -75,7 +76,7 @@ def _profiled(table: pa.Table, schema: SchemaFrame | None, binning: Binning | No
     groups = _groups(table)
     sent = SentRows(table)
     parts = _parts(table, schema, binning, sent)
-    cells, cell = np.unique(np.stack([groups.code, *parts]), axis=1, return_inverse=True)
+    cells, cell = grouped([groups.code, *parts])
     if (
         cells.shape[1] * (len(parts) + 1) * max(1, int(widths(binning).sum())) > _MOST_CELLS
         and len(table) > 1
@@ -84,7 +85,7 @@ def _profiled(table: pa.Table, schema: SchemaFrame | None, binning: Binning | No
         yield from _profiled(table.slice(0, half), schema, binning)
         yield from _profiled(table.slice(half), schema, binning)
         return
-    counted = _counted(table, schema, binning, sent, cell.reshape(-1), cells.shape[1])
+    counted = _counted(table, schema, binning, sent, cell, cells.shape[1])
     contract = table.column("contract_id")[0].as_py()
     cuts: tuple[SliceBy | None, ...] = (None, *(binning.slices if binning is not None else ()))
     for cut, part in zip(cuts, (np.zeros_like(cells[0]), *cells[1:]), strict=True):
@@ -111,17 +112,16 @@ def _profiled(table: pa.Table, schema: SchemaFrame | None, binning: Binning | No
 def _groups(table: pa.Table) -> _Groups:
     at = table.column("at").cast(pa.int64()).to_numpy()
     version = pc.coalesce(table.column("served_version"), table.column("assigned_version"))
-    minutes, code = np.unique(at - at % MINUTE, return_inverse=True)
-    codes = [code.reshape(-1)]
+    codes = [at // MINUTE]
     names: list[list[str | None]] = []
     for column in (version, table.column("arm"), table.column("source")):
         encoded = column.combine_chunks().dictionary_encode()
         held: list[str | None] = encoded.dictionary.to_pylist()
-        codes.append(encoded.indices.fill_null(len(held)).to_numpy(zero_copy_only=False))
+        codes.append(encoded.indices.cast(pa.int64()).fill_null(len(held)).to_numpy(zero_copy_only=False))
         names.append([*held, None])
-    present, code = np.unique(np.stack(codes), axis=1, return_inverse=True)
+    present, code = grouped(codes)
     listed = [[held[index] for index in row] for held, row in zip(names, present[1:].tolist(), strict=True)]
-    return _Groups(code.reshape(-1), minutes[present[0]], *listed)
+    return _Groups(code, present[0] * MINUTE, *listed)
 
 
 def _parts(
