@@ -1,13 +1,14 @@
 """How fast does recorded traffic become Parquet and profiles, on one core?
 
-    python bench/profiles.py [--records 400000] [--features 30]
+    python bench/profiles.py [--records 400000] [--features 30] [--live 30]
 
-Writes records of 30 features through a gateway's segment writer: 24 numbers and 6 texts, three of which cut
-the traffic into slices (of 3, 4 and 6 values), half of them answered by each of two versions, a reference
-noted as the agent notes it. Then this process, held to one core, ingests them as the ingest process does,
-once without profiles and once with them. Prints JSON: records per second, the time to read the counts of a
-day of minutes, and by how much the process's memory grew while the second half was ingested. The kernel's
-page cache is warm.
+Records have 30 features: 24 numbers and 6 texts, three of which cut the traffic into slices (of 3, 4 and 6
+values); two versions answer, and a reference is noted as the agent notes it. First 5,000 records a second are
+written while a real ingest process follows, and it is asked twice a second how far behind it is. Then this
+process, held to one core, ingests recorded segments as the ingest process does, once without profiles and
+once with them. Prints JSON: records per second, the lag in seconds, milliseconds to read all that was
+counted, and by how much the process's peak memory grew while the second half was ingested. The kernel's page
+cache is warm.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import random
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,17 +38,23 @@ from record_lookup import records
 from fairlead.contracts.contract import Contract, Field, Output
 from fairlead.contracts.profile import profile
 from fairlead.contracts.table import read_table
+from fairlead.errors import StoreUnavailable
+from fairlead.predictions.ask import IngestClient
 from fairlead.predictions.binning import ContractNote
 from fairlead.predictions.ingest import Ingest
 from fairlead.predictions.manifest import DataFile
 from fairlead.predictions.profiles import Profiles
 from fairlead.predictions.record import SchemaFrame
 from fairlead.predictions.segments import SegmentWriter, frame
+from fairlead.process import RESOLVED
+from fairlead.serving.folder import DataFolder
+from fairlead.settings import Settings
 
 _MODEL = "product-recommendations"
 _TEXTS = 6
 _SLICES = (3, 4, 6)
 _FLUSH_ROWS = 100_000
+_LIVE_RATE = 5_000
 _START = datetime.fromtimestamp(1_763_683_200, UTC)
 
 
@@ -71,10 +79,14 @@ def features(width: int, chance: random.Random) -> list[object]:
     return [*values, *(f"value {chance.randrange(kind)}" for kind in kinds)]
 
 
+def schema_of(contract: Contract, width: int) -> SchemaFrame:
+    kinds = ("float",) * (width - _TEXTS) + ("string",) * _TEXTS
+    return SchemaFrame(contract.id, contract.names, kinds)
+
+
 def write(folder: Path, count: int, width: int, contract: Contract) -> None:
     writer = SegmentWriter(folder / "log" / "g0")
-    kinds = ("float",) * (width - _TEXTS) + ("string",) * _TEXTS
-    writer.register_schema(SchemaFrame(contract.id, contract.names, kinds))
+    writer.register_schema(schema_of(contract, width))
     chance, encode, batch = random.Random(3), msgspec.msgpack.Encoder().encode, []
     rows = [msgspec.Raw(encode(features(width, chance))) for _ in range(20_000)]
     for number, record in enumerate(records(count, 1, random.Random(1))):
@@ -120,6 +132,70 @@ def ingest_all(ingest: Ingest, count: int) -> tuple[float, int]:
     return time.perf_counter() - began, max(0, peak() - half)
 
 
+def follow_live(width: int, contract: Contract, seconds: int) -> dict[str, float]:
+    """How far a real ingest process is behind at 5,000 records a second; it flushes every ten seconds."""
+    with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as name:
+        folder = Path(name)
+        note(folder, contract, width)
+        settings = Settings(data=name, ingest_flush_seconds=10.0)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fairlead.process", "ingest"],
+            env={**os.environ, RESOLVED: msgspec.json.encode(settings).decode()},
+        )
+        try:
+            client = IngestClient(DataFolder(folder).ingest_socket)
+            wait_for(client)
+            return written_live(folder, client, contract, width, seconds)
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def wait_for(client: IngestClient) -> None:
+    for _ in range(300):
+        try:
+            client.call("status")
+        except StoreUnavailable:
+            time.sleep(0.1)
+        else:
+            return
+
+
+def written_live(
+    folder: Path, client: IngestClient, contract: Contract, width: int, seconds: int
+) -> dict[str, float]:
+    writer = SegmentWriter(folder / "log" / "g0")
+    writer.register_schema(schema_of(contract, width))
+    chance, encode = random.Random(3), msgspec.msgpack.Encoder().encode
+    count, at = seconds * _LIVE_RATE, time.time_ns() // 1_000
+    rows = [msgspec.Raw(encode(features(width, chance))) for _ in range(20_000)]
+    frames = [
+        frame(
+            msgspec.structs.replace(
+                record, at=at + number * 1_000_000 // _LIVE_RATE, contract_id=contract.id,
+                features=rows[number % len(rows)],
+            )
+        )
+        for number, record in enumerate(records(count, 1, random.Random(1)))
+    ]  # fmt: skip
+    lags, began, written = [], time.monotonic(), 0
+    while written < count:
+        due = min(count, int((time.monotonic() - began) * _LIVE_RATE))
+        if due > written:
+            writer.append(*frames[written:due])
+            written = due
+        if len(lags) < 2 * (time.monotonic() - began):
+            lags.append(client.call("status")["lag_seconds"])
+        time.sleep(0.005)
+    writer.close()
+    taken = time.monotonic() - began
+    return {
+        "records_per_second": round(count / taken),
+        "lag_p50_seconds": round(statistics.median(lags), 2),
+        "lag_max_seconds": round(max(lags), 2),
+    }
+
+
 def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
@@ -130,17 +206,20 @@ def main() -> None:
     )
     parser.add_argument("--records", type=int, default=400_000)
     parser.add_argument("--features", type=int, default=30)
+    parser.add_argument("--live", type=int, default=30)
     asked = parser.parse_args()
+    contract, found = contract_of(asked.features), {}
+    live = follow_live(asked.features, contract, asked.live)
     gc.set_threshold(100_000, 50, 50)  # as the ingest process does
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     pa.set_cpu_count(1)
-    contract, found = contract_of(asked.features), {}
     grown = 0
     for name, kind in (("parquet_alone", WithoutProfiles), ("with_profiles", Ingest)):
         with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as folder:
             write(Path(folder), asked.records, asked.features, contract)
             note(Path(folder), contract, asked.features)
             ingest = kind(folder, flush_seconds=3_600)
+            gc.collect()
             seconds, grown = ingest_all(ingest, asked.records)
             found[name] = round(asked.records / seconds)
             if kind is Ingest:
@@ -154,6 +233,7 @@ def main() -> None:
                 "features": asked.features,
                 "slices": sum(_SLICES),
                 "records_per_second": found,
+                "live": live,
                 "profile_rows": sum(file.rows for file in profiles),
                 "profile_bytes": sum(file.size for file in profiles),
                 "read_everything_ms": reading,

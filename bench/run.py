@@ -17,6 +17,7 @@ BENCHMARKS = (
     "footprint",
     "traffic_changes",
     "record_lookup",
+    "profiles",
     "stages",
     "targeting",
     "gateway",
