@@ -14,6 +14,7 @@ from fairlead.admin.problems import refusals
 from fairlead.admin.rollouts import rollout_view
 from fairlead.admin.sampler import Sampler
 from fairlead.admin.status_schemas import (
+    Firing,
     GatewayView,
     Health,
     ModelStatus,
@@ -23,6 +24,7 @@ from fairlead.admin.status_schemas import (
 )
 from fairlead.admin.traffic import arms_of, plan_view
 from fairlead.admin.wire import WIRE, StrictRoute
+from fairlead.alerts import ledger as alerts
 from fairlead.errors import FairleadError, NotReady, StoreUnavailable
 from fairlead.predictions.ask import IngestClient
 from fairlead.rollouts import ledger
@@ -57,6 +59,7 @@ def status_routes(
             lacking.append(str(error))
         with database.read() as connection:
             known = fleet(connection)
+            fires = alerts.firing(connection)
             models = [
                 _model(connection, model, staged, known, sampler)
                 for model, staged in _stages(connection).items()
@@ -68,7 +71,14 @@ def status_routes(
             gateways=[_gateway(gateway, clock()) for gateway in known],
             ingest=ingested,
             lacking=lacking,
-        )
+            alerts=[
+                Firing(
+                    id=one.id, rule=one.rule, severity=one.severity, model=one.finding.model,
+                    sentence=one.finding.sentence, since=one.state.since,
+                )
+                for one in fires
+            ],
+        )  # fmt: skip
 
     @routes.get("/gateways", summary="The gateways", responses=refusals(StoreUnavailable))
     def list_gateways() -> list[Annotated[GatewayView, WIRE]]:

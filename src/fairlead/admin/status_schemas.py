@@ -65,8 +65,20 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     rollout: RolloutView | None
 
 
+class Firing(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert that fires; `model` is empty where it is about the server."""
+
+    id: str
+    rule: str
+    severity: str
+    model: str
+    sentence: str
+    since: datetime
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything at a glance. `lacking` says what could not be found out, and why."""
+    """Everything at a glance. `lacking` says what could not be found out, and why, `alerts` are those that
+    fire."""
 
     at: datetime
     fairlead: str
@@ -74,6 +86,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     gateways: list[GatewayView]
     ingest: dict[str, Any] | None
     lacking: list[str]
+    alerts: list[Firing]
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):

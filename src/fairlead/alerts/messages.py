@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
@@ -64,11 +65,15 @@ def runbook_of(rule: Rule, finding: Finding) -> Runbook:
     """The rule's runbook with the finding's own names in its commands, quoted for a shell."""
     book = rule.runbook or RUNBOOKS[rule.kind]
 
+    names = {"model": finding.model, "version": finding.version or "", "subject": finding.subject}
+
+    def quoted(found: re.Match[str]) -> str:
+        value = names[found[1]]
+        return shlex.quote(value) if value else ""
+
     def filled(text: str) -> str:
-        names = {"model": finding.model, "version": finding.version or "", "subject": finding.subject}
-        for name, value in names.items():
-            text = text.replace(f"{{{name}}}", shlex.quote(value) if value else "")
-        return text.strip()
+        # In one pass: a name that looks like another placeholder stays a name.
+        return re.sub(r"\{(model|version|subject)\}", quoted, text).strip()
 
     return Runbook(means=book.means, look=tuple(map(filled, book.look)), do=filled(book.do))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from fairlead.cli.rollouts import standing
 from fairlead.cli.tables import percent, stage_text
+from fairlead.client.alerts import FiringAlert
 from fairlead.client.registered import Gateway, ModelStatus, Rollout, Status, VersionStatus
 
 __all__ = ["Bar", "status_page"]
@@ -33,6 +34,9 @@ def status_page(status: Status, model: str | None = None) -> RenderableType:
     """The whole page, or only one model's part of it. Fits 80 columns, and uses more where there are more."""
     shown = [found for found in status.models if model in (None, found.name)]
     parts: list[RenderableType] = [_headline(status)]
+    fires = [alert for alert in status.alerts if model is None or alert.model in ("", model)]
+    if fires:
+        parts.append(_alerts(fires))
     if not shown:
         parts.append(_welcome())
     for found in shown:
@@ -94,6 +98,18 @@ def _headline(status: Status) -> Text:
     ]
     for fact in facts:
         line.append(" · ", "dim").append(fact)
+    return line
+
+
+def _alerts(fires: Sequence[FiringAlert]) -> Text:
+    """One line: how many alerts fire, and what the latest says."""
+    first = fires[0]
+    whose = f"{first.model}: " if first.model else ""
+    count = f"{len(fires)} alerts fire" if len(fires) > 1 else "1 alert fires"
+    line = Text.assemble(
+        (f"! {count}", "bold red"), (" · ", "dim"), f"{whose}{first.sentence}", (" · fairlead alerts", "dim")
+    )
+    line.no_wrap, line.overflow = True, "ellipsis"
     return line
 
 

@@ -12,7 +12,7 @@ from fairlead.client.session import Call, Session, reading
 
 __all__ = [
     "Alert", "AlertCalls", "AlertChannel", "AlertDelivery", "AlertDetails", "AlertEvent", "AlertRule",
-    "Runbook", "Silence", "Trial",
+    "FiringAlert",     "Runbook", "Silence", "Trial",
 ]  # fmt: skip
 
 
@@ -33,6 +33,17 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     silenced: bool
     sentence: str
     finding: dict[str, Any]
+
+
+class FiringAlert(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert that fires, at a glance; `model` is empty where it is about the server."""
+
+    id: str
+    rule: str
+    severity: str
+    model: str
+    sentence: str
+    since: datetime
 
 
 class Runbook(msgspec.Struct, frozen=True, kw_only=True):

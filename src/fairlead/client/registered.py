@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from fairlead.client.alerts import FiringAlert
+
 __all__ = [
     "ArmShare",
     "AuditEntry",
@@ -383,7 +385,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything at a glance. `lacking` says what could not be found out, and why."""
+    """Everything at a glance. `lacking` says what could not be found out, `alerts` are those that fire."""
 
     at: datetime
     fairlead: str
@@ -391,3 +393,4 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     gateways: tuple[Gateway, ...] = ()
     ingest: dict[str, Any] | None = None
     lacking: tuple[str, ...] = ()
+    alerts: tuple[FiringAlert, ...] = ()
