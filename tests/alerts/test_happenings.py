@@ -57,7 +57,12 @@ def test_a_gateway_that_is_not_heard_of_alarms_unless_another_took_its_place(dat
 def test_a_rollout_that_was_rolled_back_alarms_and_one_that_a_person_ended_does_not(shop: Database) -> None:
     def rollout(who: str, identifier: str) -> None:
         begun = Rollout(
-            id=identifier, model="shop", stable="v1", candidate="v2", spec=preset(), entered_at=T0,
+            id=identifier,
+            model="shop",
+            stable="v1",
+            candidate="v2",
+            spec=preset(),
+            entered_at=T0,
             started_at=T0,
         )
         with shop.write() as connection:

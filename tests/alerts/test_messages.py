@@ -63,7 +63,7 @@ def test_names_stay_names(subject: str, model: str) -> None:
     assert "\n" not in headline(message)
     assert headline(message).isprintable()
     first = as_text(message).split("\n")[0]
-    assert first.startswith("- v2 · ")
+    assert first.startswith("- v2 ·")
     assert len(first) < 700
     for command in runbook_of(RULES["rollout"], given_about.finding).look[1:]:
         assert shlex.split(command)[:2] == ["fairlead", "rollouts"]
