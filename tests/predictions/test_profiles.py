@@ -328,6 +328,27 @@ def test_a_reference_that_comes_later_holds_for_all_once_they_are_counted_anew(
     assert stored == {path for path in named if path.startswith("profiles/")}
 
 
+def test_bins_of_few_rows_give_way_to_better_ones_once_there_are_more(
+    tmp_path: Path, writer: SegmentWriter
+) -> None:
+    ingest = Ingest(tmp_path)
+    rebuilds = Rebuilds(ingest)
+    found = []
+    for count in (3, 500, 600):
+        writer.append(*[frame(make_record((float(age), 1, True, "DE", []))) for age in range(count)])
+        ingest.poll()
+        ingest.flush()
+        rebuilds.improve()
+        found.append(rebuilds.state("shop"))
+    assert found[:2] == [None, None]
+    wait_until(lambda: not found[2].under_way, 10)  # type: ignore[union-attr]
+    rebuilds.improve()
+    assert rebuilds.state("shop") is found[2], "once is enough"
+    (window,) = whole(ingest)
+    assert window.rows == 1_103
+    assert len(window.counts[FieldKey("feature", "age")].counts) == 22
+
+
 def test_rows_that_come_while_others_are_counted_anew_are_counted_once(
     tmp_path: Path, writer: SegmentWriter
 ) -> None:

@@ -80,6 +80,13 @@ class Binning(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         canonical = msgspec.json.encode((self.contract_id, self.entries, self.slices), order="sorted")
         return "b" + hashlib.sha256(canonical).hexdigest()[:15]
 
+    @property
+    def rows(self) -> int:
+        """How many rows gave the bins."""
+        return max(
+            (sum(e.bins.counts) + e.bins.nulls for e in self.entries if e.key.part == "feature"), default=0
+        )
+
     @cached_property
     def bins(self) -> Mapping[FieldKey, Bins]:
         """The bins by what is counted on them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,8 @@ __all__ = ["BinningStore"]
 
 logger = logging.getLogger(__name__)
 
+_ENOUGH_ROWS = 1_000
+"""Bins of fewer rows are only held until there are more."""
 _PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _Stamp = tuple[int, int, int]
 
@@ -38,6 +41,8 @@ class BinningStore:
         self._made: dict[tuple[str, str, _Stamp | None], Binning] = {}
         self._by_id: dict[tuple[str, str], Binning] = {}
         self._passing: dict[tuple[str, str], Binning] = {}
+        self._came: Counter[tuple[str, str]] = Counter()
+        self._outgrown: set[tuple[str, str]] = set()
 
     def current(
         self,
@@ -75,6 +80,18 @@ class BinningStore:
                 self._made[model, schema.contract_id, stamp] = made
         return made
 
+    def outgrown(self) -> set[str]:
+        """The models with bins that were made of few rows, now that there are enough for better ones: their
+        profiles are worth making anew. Each contract is named once."""
+        found = set()
+        for (model, contract_id), came in list(self._came.items()):
+            held = self._made.get((model, contract_id, None))
+            few = held is not None and held.rows < _ENOUGH_ROWS
+            if came >= _ENOUGH_ROWS and few and (model, contract_id) not in self._outgrown:
+                self._outgrown.add((model, contract_id))
+                found.add(model)
+        return found
+
     def of_id(self, model: str, identifier: str) -> Binning | None:
         """The bins of that id, of now or of once; None when there are none."""
         found = self._by_id.get((model, identifier))
@@ -97,6 +114,8 @@ class BinningStore:
         anew: bool,
     ) -> Binning | None:
         key = (model, schema.contract_id, None)
+        if keep and not anew:
+            self._came[model, schema.contract_id] += table.num_rows
         path = self._kept / folder_of(model) / f"{schema.contract_id}.json"
         held = None if anew else self._made.get(key) or _binning(path)
         if held is not None:

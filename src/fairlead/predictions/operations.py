@@ -155,13 +155,13 @@ class _Portion(_Arguments):
 
 
 class Operations:
-    """The operations over one log; `answer` may be called from any thread."""
+    """The operations over one log, `rebuilds` of profiles among them; any thread may call `answer`."""
 
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
         self._summaries = Summaries(queries)
         self._profiles = Profiles(queries.ingest)
-        self._rebuilds = Rebuilds(queries.ingest)
+        self.rebuilds = Rebuilds(queries.ingest)
         self._known: dict[str, tuple[type[_Arguments], Callable[[Any], Any]]] = {
             "sql": (_Sql, self._sql),
             "find": (_Find, lambda asked: queries.find(asked.request_id)),
@@ -257,7 +257,7 @@ class Operations:
         )
 
     def _rebuild(self, asked: _Rebuild) -> Rebuild | None:
-        return self._rebuilds.start(asked.model) if asked.start else self._rebuilds.state(asked.model)
+        return self.rebuilds.start(asked.model) if asked.start else self.rebuilds.state(asked.model)
 
     def _flush(self, _: _Arguments) -> dict[str, bool]:
         self._queries.ingest.catch_up()

@@ -46,6 +46,11 @@ class Rebuilds:
         threading.Thread(target=self._run, args=(started,), name=f"rebuild {model}", daemon=True).start()
         return started
 
+    def improve(self) -> None:
+        """Begins for every model whose bins were made of few rows once there are enough for better ones."""
+        for model in self._ingest.profiler.bins.outgrown():
+            self.start(model)
+
     def state(self, model: str) -> Rebuild | None:
         """The last one of that model since the process started; None without any."""
         return self._known.get(model)

@@ -77,7 +77,7 @@ class IngestServer:
             loop.add_signal_handler(number, stopping.set)
         keepers = [
             asyncio.create_task(_repeat("poll", self._ingest.catch_up, _POLL_SECONDS, stopping)),
-            asyncio.create_task(_repeat("maintain", self._ingest.maintain, _MAINTAIN_SECONDS, stopping)),
+            asyncio.create_task(_repeat("maintain", self._maintain, _MAINTAIN_SECONDS, stopping)),
         ]
         server = await asyncio.start_unix_server(self._converse, sock=_listen(self._path))
         logger.info("ingesting %s", self._ingest.root.parent / "log")
@@ -89,6 +89,10 @@ class IngestServer:
         self._answering.shutdown(wait=False, cancel_futures=True)
         self._queries.interrupt()
         await asyncio.to_thread(self._finish)
+
+    def _maintain(self) -> None:
+        self._ingest.maintain()
+        self._operations.rebuilds.improve()
 
     def _warm_up(self) -> None:
         """The first query loads libraries; nobody should wait for that."""
