@@ -6,9 +6,9 @@ Records have 30 features: 24 numbers and 6 texts, three of which cut the traffic
 values); two versions answer, and a reference is noted as the agent notes it. First 5,000 records a second are
 written while a real ingest process follows, and it is asked twice a second how far behind it is. Then this
 process, held to one core, ingests recorded segments as the ingest process does, three times without profiles
-and with them in turn. Prints JSON: records per second (medians), the lag in seconds, milliseconds to read all that was
-counted, and by how much the process's peak memory grew while the second half was ingested. The kernel's page
-cache is warm.
+and with them in turn. Prints JSON: records per second (medians), the lag in seconds, milliseconds to read all
+that was counted, and by how much the process's peak memory grew while the second half was ingested. The
+kernel's page cache is warm.
 """
 
 from __future__ import annotations
