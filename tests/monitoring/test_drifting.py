@@ -346,6 +346,7 @@ def test_the_client_reads_the_same_and_says_whether_anything_drifted(admin_url: 
     with Admin(admin_url) as admin:
         assert admin.drift("shop", since="1h").drifted
         assert not admin.drift("shop", since="1h", version="v1", against="version", other="v1").drifted
+        assert not admin.drift("shop", since="700000d", against="week-before").drifted
         with pytest.raises(ModelNotFound):
             admin.drift("nowhere")
         with pytest.raises(MalformedRequest):

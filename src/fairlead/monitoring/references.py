@@ -82,13 +82,21 @@ def pairs(
 
 def before(since: datetime, until: datetime) -> tuple[datetime, datetime]:
     """The seven days before a window, or as much as the window itself where that is longer."""
-    return since - max(_TRAILING, until - since), since
+    return _earlier(since, max(_TRAILING, until - since)), since
 
 
 def week_before(since: datetime, until: datetime) -> tuple[datetime, datetime]:
     """The same hours of the same weekdays, a week earlier, or so many weeks that they do not overlap."""
-    weeks = -(-(until - since) // timedelta(days=7)) or 1
-    return since - weeks * timedelta(days=7), until - weeks * timedelta(days=7)
+    span = -(-(until - since) // _TRAILING) * _TRAILING
+    return _earlier(since, span), _earlier(until, span)
+
+
+def _earlier(at: datetime, span: timedelta) -> datetime:
+    """So much earlier, or when the calendar begins."""
+    try:
+        return at - span
+    except OverflowError:
+        return datetime.min.replace(tzinfo=at.tzinfo)
 
 
 def _lists(counts: Counts, key: FieldKey) -> int | None:
