@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench.shipped_thresholds import NAMES, shipped
+from bench.shipped_thresholds import NAMES, Shipped
 from tests.data.flights import flights
 
 from fairlead.contracts.columns import Column
@@ -138,9 +138,9 @@ def no_drift(held: Rows, generator: np.random.Generator, windows: int) -> dict[s
 
 
 class Reference(NamedTuple):
-    """A reference of one shuffle: its rows, and what it lends and holds."""
+    """A reference of one shuffle: what it lends and holds."""
 
-    rows: Rows
+    shipped: dict[FieldKey, Shipped]
     bins: dict[FieldKey, Bins]
     counts: dict[FieldKey, FieldCounts]
     slices: dict[str, dict[FieldKey, FieldCounts]]
@@ -164,7 +164,8 @@ def _streams(held: Rows, generator: np.random.Generator, windows: int) -> Iterat
 def _reference(taken: Rows) -> Reference:
     bins = {key: _bins(values) for key, values in taken.items()}
     slices = {name: _counts(bins, part) for name, part in _parts(taken).items()}
-    return Reference(taken, bins, {key: reference_counts(one) for key, one in bins.items()}, slices)
+    shipped = {key: Shipped(_present(values)) for key, values in taken.items()}
+    return Reference(shipped, bins, {key: reference_counts(one) for key, one in bins.items()}, slices)
 
 
 def _sliced(reference: Reference, window: Rows) -> Iterator[Pair]:
@@ -174,7 +175,7 @@ def _sliced(reference: Reference, window: Rows) -> Iterator[Pair]:
     for name, part in parts.items():
         current = _counts(reference.bins, part)
         for key, bins in reference.bins.items():
-            yield Pair(name, key, bins, held[name][key], current[key])
+            yield Pair(name, key, bins, held[name][key], current[key], lent=True)
 
 
 def _parts(taken: Rows) -> dict[str, Rows]:
@@ -186,7 +187,7 @@ def _shipped(reference: Reference, window: Rows) -> dict[str, int]:
     """How many fields alarm by each of the thresholds that common tools ship."""
     found = dict.fromkeys(NAMES, 0)
     for key, values in window.items():
-        for name, alarm in shipped(_present(reference.rows[key]), _present(values)).items():
+        for name, alarm in reference.shipped[key].alarms(_present(values)).items():
             found[name] += alarm
     return found
 
@@ -215,7 +216,7 @@ def detection(held: Rows, one: Seeded, generator: np.random.Generator, runs: int
             if first["fairlead"] == math.inf and _found(reference, stream, end, one.key, allowed):
                 first["fairlead"] = end - onset
             last = _present(stream[one.key][end - LOOK_EVERY : end])
-            if first["psi above 0.1"] == math.inf and shipped(_present(reference.rows[one.key]), last)["psi"]:
+            if first["psi above 0.1"] == math.inf and reference.shipped[one.key].alarms(last)["psi"]:
                 first["psi above 0.1"] = end - onset
         for name, delay in first.items():
             delays[name].append(delay)
@@ -242,7 +243,8 @@ def _found(reference: Reference, stream: Rows, end: int, key: FieldKey, allowed:
     for rows_back in TRAILING:
         current = _counts(reference.bins, _taken(stream, slice(end - rows_back, end)))
         pairs = [
-            Pair("", name, reference.bins[name], reference.counts[name], current[name]) for name in current
+            Pair("", name, reference.bins[name], reference.counts[name], current[name], lent=True)
+            for name in current
         ]
         if any(one.status == "alarm" and one.key == key for one in shifts(pairs, level=allowed)):
             return True

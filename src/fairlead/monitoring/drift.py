@@ -30,6 +30,7 @@ from fairlead.experiments.exact import fisher
 from fairlead.experiments.multiplicity import benjamini_hochberg
 from fairlead.monitoring.changes import changes
 from fairlead.monitoring.distances import chi_square, distances, g_test, histogram
+from fairlead.monitoring.lent import beyond, uncut
 
 __all__ = ["Floors", "Pair", "Question", "Shift", "level", "shifts", "subject"]
 
@@ -57,7 +58,8 @@ class Pair(NamedTuple):
     """One field of one slice: what the reference held, and what came, on the same bins.
 
     `units`: how many independent things both come from where they are fewer than the values, as lists are
-    fewer than their numbers; None where each value is one.
+    fewer than their numbers; None where each value is one. `lent`: the reference is of the sample that lent
+    the bins, as training data are.
     """
 
     slice: str
@@ -66,6 +68,7 @@ class Pair(NamedTuple):
     reference: FieldCounts
     current: FieldCounts
     units: tuple[int, int] | None = None
+    lent: bool = False
 
 
 class Shift(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,7 +132,6 @@ def shifts(pairs: Iterable[Pair], *, level: float, floors: Floors | None = None)
 
 def _ask(pair: Pair, floors: Floors) -> list[Shift]:
     """Every question of a pair, with its own p-value yet."""
-    first, second = histogram(pair.reference), histogram(pair.current)
     known: dict[str, Any] = {
         "slice": pair.slice,
         "key": pair.key,
@@ -142,6 +144,10 @@ def _ask(pair: Pair, floors: Floors) -> list[Shift]:
         status, why = problem
         return [Shift(**known, question=one, status=status, problem=why) for one in questions]
     scale_first, scale_second = _scales(pair)
+    reference, current = pair.reference, pair.current
+    if pair.lent:
+        reference, current = uncut(pair.bins, reference, current)
+    first, second = histogram(reference), histogram(current)
     found = [
         Shift(
             **known,
@@ -155,7 +161,9 @@ def _ask(pair: Pair, floors: Floors) -> list[Shift]:
         )
     ]
     for question in questions[1:]:
-        one, other = _special(question, pair.reference), _special(question, pair.current)
+        one, other = _special(question, reference), _special(question, current)
+        if pair.lent and question in ("unseen-share", "outside-share"):
+            one = Proportion(reference.rows, beyond(pair.bins, reference))
         control, treated = _scaled(one, scale_first), _scaled(other, scale_second)
         expected, seen = one.mean or 0.0, other.mean or 0.0
         found.append(

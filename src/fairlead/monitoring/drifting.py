@@ -149,7 +149,7 @@ class Drifting:
                 counts = training_counts(bins, own, classes)
                 rows = Rows(rows=max((one.rows for one in counts.values()), default=0))
                 words = f"the training data of {name if own is not None else binned.origin}"
-                return _Held(words=words, rows=rows, pairs=pairs(bins, {"": counts}, seen.counts))
+                return _Held(words=words, rows=rows, pairs=pairs(bins, {"": counts}, seen.counts, lent=True))
             case "before":
                 start, end = before(asked.since, asked.until)
                 words, version = f"the {(end - start) // _DAY} days before", asked.version

@@ -63,10 +63,14 @@ def training_counts(
 
 
 def pairs(
-    bins: Mapping[FieldKey, Bins], reference: Mapping[str, Counts], current: Mapping[str, Counts]
+    bins: Mapping[FieldKey, Bins],
+    reference: Mapping[str, Counts],
+    current: Mapping[str, Counts],
+    *,
+    lent: bool = False,
 ) -> list[Pair]:
     """Every field of every slice that was counted on both sides. Numbers in lists are as many independent
-    things as there are lists."""
+    things as there are lists. `lent`: the reference is the sample that lent the bins."""
     found = []
     for slice, counts in current.items():
         before = reference.get(slice)
@@ -76,7 +80,7 @@ def pairs(
             if key in before and key in bins:
                 units = _lists(before, key), _lists(counts, key)
                 known = (units[0], units[1]) if units[0] is not None and units[1] is not None else None
-                found.append(Pair(slice, key, bins[key], before[key], held, known))
+                found.append(Pair(slice, key, bins[key], before[key], held, known, lent))
     return found
 
 
