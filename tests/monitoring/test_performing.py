@@ -190,6 +190,11 @@ def test_numbers_ring_when_large_errors_become_frequent(tmp_path: Path) -> None:
         found = findings(served)["performance", "risk", ""]
         assert found.status == "alarm"
         assert "errors of more than 1.6" in found.sentence
+        estimate = findings(served, 6 * HOUR)["estimate", "mae", ""]
+        assert estimate.status == "ok"
+        assert estimate.value == pytest.approx(0.8, abs=0.15)
+        late = findings(served)["estimate", "mae", ""]
+        assert (late.status, late.value) == ("insufficient", None)
     finally:
         served.close()
 

@@ -13,6 +13,7 @@ from fairlead.contracts.contract import Output, class_name
 from fairlead.experiments.aggregates import Proportion
 from fairlead.monitoring.calibration import Calibration, calibration
 from fairlead.monitoring.estimates import (
+    MOST_UNSEEN,
     Calibrator,
     Estimate,
     Validity,
@@ -54,6 +55,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     they will. `reference` are the version's first labelled answers, or None while they are too few;
     `reference_parts` the same by slice. `steps` are hours from the reference's end on, without bins, up to
     `mature`, with the empty ones. `stated` is the accuracy that the version was registered with.
+    Of a model of numbers `expected_loss` is the size of errors to expect of the window, and `unseen` the
+    largest share of rows with a value of a feature that no labelled row had.
     """
 
     model: str
@@ -73,6 +76,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     stated: float | None = None
     delays: Delays | None = None
     coverage: int | None = None
+    expected_loss: Estimate | None = None
+    unseen: float = 0.0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -153,6 +158,8 @@ def performance_of(seen: Seen, *, tolerance: float, needed: float) -> Performanc
     risk = risk_of(seen, tolerance=tolerance, needed=needed)
     tested = _back_test(seen, ripe, calibrator)
     estimates = _estimates(seen, seen.window, calibrator)
+    if seen.expected_loss is not None:
+        estimates = (seen.expected_loss,)
     before = {(part.feature, part.part): part for part in seen.reference_parts}
     return Performance(
         model=seen.model,
@@ -325,33 +332,38 @@ def _estimates(seen: Seen, group: Labelled, calibrator: Calibrator | None) -> tu
 
 
 def _back_test(seen: Seen, ripe: Sequence[Labelled], calibrator: Calibrator | None) -> tuple[BackTest, ...]:
-    """Estimates of the rows that have labels by now, beside what the labels say."""
-    if calibrator is None or not ripe:
+    """Estimates of the rows that have labels by now, beside what the labels say; of numbers what is expected
+    of the whole window, beside its settled part."""
+    if not ripe:
         return ()
-    cells = scored_cells((cell for group in ripe for cell in group.classes), seen.positive)
-    known = cells._replace(unknown=cells.unknown * 0.0)
-    guesses = {one.name: one for one in estimated(known, calibrator)}
     real = {one.name: one for one in figures_of(seen, joined(ripe, ripe[0]))}
+    guesses: tuple[Estimate, ...] = () if seen.expected_loss is None else (seen.expected_loss,)
+    if calibrator is not None:
+        cells = scored_cells((cell for group in ripe for cell in group.classes), seen.positive)
+        guesses = tuple(estimated(cells._replace(unknown=cells.unknown * 0.0), calibrator))
     return tuple(
         BackTest(
-            name=name,
-            estimated=guesses[name].value,
-            realised=real[name].value,
-            off=abs(guesses[name].value - real[name].value),
-            n=guesses[name].n,
+            name=guess.name,
+            estimated=guess.value,
+            realised=real[guess.name].value,
+            off=abs(guess.value - real[guess.name].value),
+            n=real[guess.name].n,
         )
-        for name in guesses
-        if name in real
-    )  # fmt: skip
+        for guess in guesses
+        if guess.name in real
+    )
 
 
-_FAR = 0.03
-"""An estimate that was off by so much more than chance explains is not believed again."""
+_FAR, _FAR_LOSS = 0.03, 0.1
+"""An estimate that was off by so much more than chance explains is not believed again: in points of a share,
+and in parts of an error's size."""
 
 
 def _validity(
     seen: Seen, calibrator: Calibrator | None, risk: Risk | None, tested: Sequence[BackTest]
 ) -> Validity | None:
+    if seen.output.kind == "number":
+        return _validity_of_loss(seen, risk, tested)
     if seen.output.kind != "class":
         return None
     if calibrator is None:
@@ -369,3 +381,18 @@ def _validity(
                 f"{one.realised:.1%} was true"
             )
     return validity(scored_cells(seen.window.classes, seen.positive), calibrator, concept=concept)
+
+
+def _validity_of_loss(seen: Seen, risk: Risk | None, tested: Sequence[BackTest]) -> Validity:
+    if seen.expected_loss is None:
+        return Validity(valid=False, reason="too few labels are known to learn from")
+    if risk is not None and risk.rings:
+        return Validity(valid=False, reason="labels show more large errors than before")
+    if seen.unseen > MOST_UNSEEN:
+        share = f"{seen.unseen:.1%} of the rows have a value of a feature that no labelled row had"
+        return Validity(valid=False, reason=share)
+    for one in tested:
+        if one.n >= LEAST_REFERENCE and one.off > _FAR_LOSS * one.realised:
+            said = f"{one.estimated:.4g} was estimated and {one.realised:.4g} was true"
+            return Validity(valid=False, reason=f"of {one.n:,} rows whose labels have come, {said}")
+    return Validity(valid=True)

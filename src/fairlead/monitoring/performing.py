@@ -17,10 +17,12 @@ import msgspec
 from fairlead.contracts.contract import Contract, Output, class_name
 from fairlead.errors import FairleadError
 from fairlead.monitoring.answered import LEAST_REFERENCE, STEP, Seen, joined
+from fairlead.monitoring.estimates import Estimate
 from fairlead.monitoring.findings import Finding
+from fairlead.monitoring.losses import expected_loss, learn_loss
 from fairlead.monitoring.verdicts import Rules, findings_of
 from fairlead.predictions.ask import IngestClient
-from fairlead.predictions.labelled_counts import Delays, Labelled
+from fairlead.predictions.labelled_counts import Delays, Labelled, Sampled
 from fairlead.registry.registry import Registry
 from fairlead.registry.versions import Version
 
@@ -29,6 +31,9 @@ __all__ = ["Performing", "PerformingLooker"]
 WINDOW = timedelta(days=7)
 BACK = timedelta(days=28)
 _MOST_MOMENTS = 60
+_LEARNED, _ESTIMATED = 8_000, 4_000
+"""So many rows of numbers are drawn to learn the size of errors from, and to estimate it for."""
+_ANSWER = "the answer"
 _MEASURED = ("class", "number", "ranking")
 
 
@@ -69,6 +74,9 @@ class Performing:
                 by=("feature", "part"),
             )
         output = contract.output
+        estimate, unseen = None, 0.0
+        if output.kind == "number" and first:
+            estimate, unseen = asked.expected(first[0].start, first[-1].start + STEP, since, until)
         return Seen(
             model=model,
             version=version,
@@ -87,6 +95,8 @@ class Performing:
             stated=_stated(held),
             delays=delays,
             coverage=asked.coverage(since, until) if output.kind == "ranking" else None,
+            expected_loss=estimate,
+            unseen=unseen,
         )
 
     def serving(self, model: str, since: datetime, until: datetime) -> list[str]:
@@ -160,6 +170,28 @@ class _Asked:
         }  # fmt: skip
         found = self._ingest.call("labelled", asked=asked)
         return msgspec.convert(found, list[Labelled], strict=False)
+
+    def expected(
+        self, begin: datetime, end: datetime, since: datetime, until: datetime
+    ) -> tuple[Estimate | None, float]:
+        """What is expected of the size of errors from `since` to `until`, learned from the labelled rows
+        between the other two; and the share of rows with a value that was not among those."""
+        known, now = self._sampled(begin, end, known=True), self._sampled(since, until, known=False)
+        sizes = [
+            abs(answer - label)
+            for answer, label in zip(known.answers, known.labels, strict=True)
+            if label is not None
+        ]
+        model = learn_loss({**known.columns, _ANSWER: known.answers}, sizes)
+        found = None if model is None else expected_loss(model, {**now.columns, _ANSWER: now.answers})
+        return (None, 0.0) if found is None else found
+
+    def _sampled(self, since: datetime, until: datetime, *, known: bool) -> Sampled:
+        found = self._ingest.call(
+            "sampled", model=self._model, version=self._version, since=since, until=until, known=known,
+            limit=_LEARNED if known else _ESTIMATED,
+        )  # fmt: skip
+        return msgspec.convert(found, Sampled, strict=False)
 
     def delays(self, since: datetime, until: datetime) -> Delays:
         found = self._ingest.call("delays", model=self._model, since=since, until=until)

@@ -27,11 +27,13 @@ __all__ = ["Rules", "findings_of"]
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What is too much. `tolerance`: a risk that is higher by no more is no alarm. `steps`: one false alarm
     of the risk in so many hours, or fewer. `miscalibrated`: a calibration error beyond chance that matters.
-    `gap`: a gap between groups that matters. `alpha`: the chance of a false alarm in one look at the rest."""
+    `rise`: by how much of itself the mean error may rise. `gap`: a gap between groups that matters. `alpha`:
+    the chance of a false alarm in one look at the rest."""
 
     tolerance: float = 0.05
     steps: float = 24.0 * 30
     miscalibrated: float = 0.02
+    rise: float = 0.2
     gap: float = 0.1
     alpha: float = 0.001
 
@@ -158,21 +160,30 @@ def _slices(say: _Say, seen: Seen, rules: Rules) -> list[Finding]:
 def _estimate(say: _Say, seen: Seen, found: Performance, rules: Rules) -> list[Finding]:
     if found.validity is None:
         return []
-    common = {"measure": "cbpe", "against": "before"}
-    guess = next((one for one in found.estimates if one.name == "accuracy"), None)
-    was = next((one.value for one in found.reference if one.name == "accuracy"), None)
+    of_numbers = seen.output.kind == "number"
+    subject = "mae" if of_numbers else "accuracy"
+    common: dict[str, Any] = {"measure": "direct-loss" if of_numbers else "cbpe", "against": "before"}
+    guess = next((one for one in found.estimates if one.name == subject), None)
+    was = next((one.value for one in found.reference if one.name == subject), None)
     if not found.validity.valid or guess is None or was is None:
         reason = found.validity.reason or "no answer has a score"
         sentence = f"Without labels nothing is estimated: {reason}."
-        return [say("estimate", "accuracy", "insufficient", sentence, n=seen.window.answers, **common)]
-    threshold = was - rules.tolerance
-    status: Status = "alarm" if (guess.high or 1.0) < threshold else "ok"
-    sentence = f"Accuracy is estimated to be {guess.value:.1%} without labels; it was {was:.1%}."
+        return [say("estimate", subject, "insufficient", sentence, n=seen.window.answers, **common)]
+    if of_numbers:
+        threshold = was * (1.0 + rules.rise)
+        worse = guess.low is not None and guess.low > threshold
+        sentence = (
+            f"Errors are estimated to be {guess.value:.4g} on average without labels; it was {was:.4g}."
+        )
+    else:
+        threshold = was - rules.tolerance
+        worse = guess.high is not None and guess.high < threshold
+        sentence = f"Accuracy is estimated to be {guess.value:.1%} without labels; it was {was:.1%}."
     return [
         say(
             "estimate",
-            "accuracy",
-            status,
+            subject,
+            "alarm" if worse else "ok",
             sentence,
             n=guess.n,
             value=guess.value,

@@ -27,13 +27,15 @@ from fairlead.predictions.labelled_counts import (
     ErrorCell,
     Labelled,
     PlaceCell,
+    Sampled,
 )
 from fairlead.predictions.query import Queries
 
-__all__ = ["Cut", "Question", "coverage", "delays", "labelled"]
+__all__ = ["MOST_SAMPLED", "Cut", "Question", "coverage", "delays", "labelled", "sampled"]
 
 OTHER = "(other)"
 MISSING = "(missing)"
+MOST_SAMPLED = 10_000
 _MOST_PARTS = 50
 _MOST_CELLS = 20_000
 """Of a classifier with very many classes the rarest pairs of answer and label are left out."""
@@ -104,6 +106,23 @@ def coverage(queries: Queries, model: str, since: datetime, until: datetime) -> 
     return int(row["items"])
 
 
+def sampled(
+    queries: Queries, model: str, version: str, since: datetime, until: datetime, *, known: bool, limit: int
+) -> Sampled:
+    """Up to `limit` rows of a model of numbers, the same ones whenever the same is asked; with `known` only
+    those that have a label."""
+    queries.ingest.catch_up()
+    with queries.ingest.snapshot() as snapshot:
+        held = _narrowed(snapshot, model, since, until)
+        rows = _ask(queries, held, _SAMPLED, [model, since, until, version, known, limit])
+    names = dict.fromkeys(name for row in rows for name in row["features"] or {})
+    return Sampled(
+        columns={name: [(row["features"] or {}).get(name) for row in rows] for name in names},
+        answers=[row["answer"] for row in rows],
+        labels=[row["label"] for row in rows],
+    )
+
+
 # --- the statements -----------------------------------------------------------------------------------------
 
 _ASKED = """
@@ -152,6 +171,11 @@ _PLACES = f"""{_KNOWN}, told AS (
     FROM known
 )
 SELECT slot, version, arm, part, place, count(*) AS n FROM told GROUP BY ALL
+"""
+_SAMPLED = f"""{_KNOWN}
+SELECT features, try_cast(prediction AS DOUBLE) AS answer, label FROM known
+WHERE (NOT $5 OR label IS NOT NULL) AND try_cast(prediction AS DOUBLE) IS NOT NULL
+ORDER BY hash(prediction_id) LIMIT $6
 """
 _WHOLE = """CASE WHEN label = floor(label) AND abs(label) < 9e15 THEN CAST(CAST(label AS BIGINT) AS VARCHAR)
     ELSE CAST(label AS VARCHAR) END"""

@@ -5,12 +5,13 @@ performance, calibration and fairness are made. No row leaves the log for them.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
 __all__ = [
     "SCORE_BINS", "SIZE_BASE", "SIZE_LEAST",
-    "Cell", "Delays", "ErrorCell", "Labelled", "PlaceCell", "size_of",
+    "Cell", "Delays", "ErrorCell", "Labelled", "PlaceCell", "Sampled", "size_of",
 ]  # fmt: skip
 
 SCORE_BINS = 200
@@ -85,6 +86,14 @@ class Delays(msgspec.Struct, frozen=True, kw_only=True):
     p50: float | None
     p95: float | None
     p99: float | None
+
+
+class Sampled(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows drawn from a model of numbers, column by column, with what was answered and the labels known."""
+
+    columns: dict[str, list[Any]]
+    answers: list[float]
+    labels: list[float | None]
 
 
 def size_of(bucket: int) -> float:

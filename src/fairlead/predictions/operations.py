@@ -12,6 +12,7 @@
 | `rebuild` | `model`, `start` | begins a `Rebuild` of its profiles, or tells how far one is |
 | `outcomes` | `model`, `since`, `until`, `source` | an `OutcomeSummary` per version and arm |
 | `labelled` | `asked`: a `Question` | `Labelled`s: answers beside their labels, counted |
+| `sampled` | `model`, `version`, `since`, `until`, `known`, `limit` | `Sampled`: rows of a model of numbers |
 | `delays` | `model`, `since`, `until` | `Delays`: how long labels took to come |
 | `coverage` | `model`, `since`, `until` | how many different items rankings held |
 | `shadow` | `model`, `since`, `until`, `version`, `slices` | a `ShadowReport` |
@@ -40,7 +41,7 @@ from msgspec import Meta
 from fairlead.errors import MalformedRequest
 from fairlead.predictions.counted import Rebuild
 from fairlead.predictions.exposures import assignments, exposures
-from fairlead.predictions.labelled import Question, coverage, delays, labelled
+from fairlead.predictions.labelled import MOST_SAMPLED, Question, coverage, delays, labelled, sampled
 from fairlead.predictions.labelled_rows import export_labelled
 from fairlead.predictions.profiles import Profiles
 from fairlead.predictions.query import Queries
@@ -125,6 +126,15 @@ class _Labelled(_Arguments):
     asked: Question
 
 
+class _Sampled(_Arguments):
+    model: str
+    version: str
+    since: _Time
+    until: _Time
+    known: bool = False
+    limit: Annotated[int, Meta(ge=1, le=MOST_SAMPLED)] = 4_000
+
+
 class _Period(_Arguments):
     model: str
     since: _Time
@@ -184,6 +194,18 @@ class Operations:
                 ),
             ),
             "labelled": (_Labelled, lambda asked: labelled(queries, asked.asked)),
+            "sampled": (
+                _Sampled,
+                lambda asked: sampled(
+                    queries,
+                    asked.model,
+                    asked.version,
+                    asked.since,
+                    asked.until,
+                    known=asked.known,
+                    limit=asked.limit,
+                ),
+            ),
             "delays": (_Period, lambda asked: delays(queries, asked.model, asked.since, asked.until)),
             "coverage": (_Period, lambda asked: coverage(queries, asked.model, asked.since, asked.until)),
             "shadow": (
