@@ -148,7 +148,9 @@ async def _run(servers: Servers, admin: Admin, version: str) -> dict[str, Any]:
         "seconds": seconds,
         "requests": int(asked.rows[0][0]),
         "why": "".join(
-            event.reason.split()[0].rstrip(":") for event in rollout.journal if event.to_state == "aborting"
+            event.reason if event.to_state == "paused" else event.reason.split()[0].rstrip(":")
+            for event in rollout.journal
+            if event.to_state in ("aborting", "paused")
         ),
     }
 

@@ -63,20 +63,6 @@ def test_what_is_late_is_not_run_and_said_so() -> None:
     assert (len(backlog), backlog.rows, backlog.bytes) == (0, 0, 0)
 
 
-def test_what_would_be_late_after_the_run_gives_way_to_others() -> None:
-    backlog = filled(job(1, deadline=2.5), job(2, deadline=9.0), job(3, deadline=1.0), job(4, deadline=9.0))
-    batch, late = backlog.take(2.0, 1.0)
-    assert ([one.id for one in batch], [one.id for one in late]) == ([2, 4], [3, 1])
-    assert len(backlog) == 0
-
-
-def test_what_would_be_late_after_the_run_is_tried_where_nothing_else_waits() -> None:
-    backlog = filled(job(1, deadline=2.5), job(3, deadline=1.0), job(2, deadline=2.9))
-    batch, late = backlog.take(2.0, 1.0)
-    assert ([one.id for one in batch], [one.id for one in late]) == ([1, 2], [3])
-    assert (len(backlog), backlog.rows) == (0, 0)
-
-
 def test_what_is_cancelled_leaves_and_only_its_owners_cancelling_counts() -> None:
     backlog = filled(job(1), job(1, owner="h"), job(2), job(3, owner="h"))
     assert backlog.cancel("g", [1, 3, 7]) == [1]

@@ -48,7 +48,6 @@ def test_a_long_pass_with_few_requests_refuses_nobody():
 def test_a_deadline_counts_from_when_it_may_have_arrived_and_includes_those_that_wait():
     pace = after(0.05, 10)
     assert pace.has_room(10.0, 0, 10.06, 1.0, 0.0)
-    assert not pace.has_room(10.0, 0, 10.055, 1.0, 0.0), "its answer has to leave as well"
     assert not pace.has_room(10.0, 0, 10.04, 1.0, 0.0)
     for _ in range(100):
         pace.opened(10.0, 10.002, 20)  # 0.1 ms for each

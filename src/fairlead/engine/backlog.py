@@ -121,17 +121,12 @@ class Backlog:
         oldest = next(iter(self._jobs.values()))
         return max(0.0, oldest.arrived + self.terms.queue_delay - now)
 
-    def take(self, now: float, run: float = 0.0) -> tuple[list[Job], list[Job]]:
+    def take(self, now: float) -> tuple[list[Job], list[Job]]:
         """The jobs of the next run, and those that are too late for one. The first one decides which kind of
-        tensors is joined; a job of more rows than a run may have comes alone.
-
-        A run is thought to take `run` seconds: what would be late when it ends is late already, unless there
-        is nothing else to run.
-        """
+        tensors is joined; a job of more rows than a run may have comes alone."""
         batch: list[Job] = []
         late: list[Job] = []
         others: list[tuple[int, int, Job]] = []
-        hasty: list[tuple[int, int, Job]] = []
         rows = 0
         while self._heap:
             entry = heapq.heappop(self._heap)
@@ -141,8 +136,6 @@ class Backlog:
             if job.deadline <= now:
                 self._leaves(job)
                 late.append(job)
-            elif job.deadline <= now + run:
-                hasty.append(entry)
             elif batch and not job.block.joins(batch[0].block):
                 others.append(entry)
             elif batch and rows + job.rows > self.terms.max_batch_rows:
@@ -154,14 +147,6 @@ class Backlog:
                 rows += job.rows
         for entry in others:
             heapq.heappush(self._heap, entry)
-        if batch:
-            for _, _, job in hasty:
-                self._leaves(job)
-                late.append(job)
-        elif hasty:
-            for entry in hasty:
-                heapq.heappush(self._heap, entry)
-            return self.take(now)[0], late
         return batch, late
 
     def _leaves(self, job: Job) -> None:

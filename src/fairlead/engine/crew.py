@@ -44,7 +44,6 @@ __all__ = ["Crew", "described"]
 ORPHAN_SECONDS = 5.0
 """Without host and without gateways for so long, a worker ends."""
 _LOOK_SECONDS = 1.0
-_ADAPTION = 0.5
 
 
 class Connection:
@@ -119,7 +118,6 @@ class Crew:
         self._backlog = Backlog(Terms())
         self._places = instances
         self._runs: dict[int, float] = {}
-        self._run_seconds = 0.0
 
     def serve(self) -> None:
         """Works in this thread and as many more as needed; returns when nobody is connected any more."""
@@ -263,7 +261,7 @@ class Crew:
         with self._mutex:
             now = time.monotonic()
             if (has_place or self._places) and self._backlog.due(now) <= 0:
-                batch, late = self._backlog.take(now, self._run_seconds)
+                batch, late = self._backlog.take(now)
             waiting = self._backlog.rows
             if batch and not has_place:
                 self._places -= 1
@@ -285,8 +283,6 @@ class Crew:
         try:
             outputs = self._ran(join(jobs), rows)
             seconds = time.monotonic() - started
-            # A mean of lately; threads that overwrite each other's still tell of runs of lately.
-            self._run_seconds += _ADAPTION * (seconds - self._run_seconds)
             answers: list[tuple[Hashable, list[Buffer]]] = []
             for owner, owned, part in cut(outputs, jobs):
                 tensors, numbers = pack(part)

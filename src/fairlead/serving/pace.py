@@ -14,8 +14,6 @@ _PATIENCE = 5
 _TELLING = 16
 """So many walks through the gates tell what one more will take."""
 _ADAPTION = 0.2
-_SPARE = 0.1
-"""Share of a request's time that its answer may need for leaving."""
 _PAUSE = 0.005
 """Between two passes of a busy loop lies what answers of several requests at a time take to leave."""
 
@@ -74,10 +72,7 @@ class Pace:
                 return False
             # Others will join the turn, and its answers leave together.
             takes = max(takes, self._turn + self._max_turn - now)
-        if deadline is None:
-            return True
-        left = deadline - now - (0.0 if arrived else age)
-        return takes + _SPARE * (left + age) <= left
+        return deadline is None or now + takes + (0.0 if arrived else age) <= deadline
 
     def arrival(self, now: float, since: float) -> float:
         """When, at the earliest, that may have arrived which is read now on a connection read at `since`."""
