@@ -5,7 +5,9 @@ The seconds from the onset to the receiver are printed (`pytest -s`).
 
 from __future__ import annotations
 
+import json
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,3 +112,29 @@ def test_who_is_to_be_told_hears_of_it_once_and_that_it_is_over(
         details = admin.alert(message["alerts"][0]["id"])
     assert details.alert.standing == "resolved"
     assert [one.told for one in details.events if one.told] == ["resolved", "firing"]
+
+
+def test_the_commands_of_alerts_say_who_is_told_and_silence_by_name(
+    servers: Servers, receiver: Receiver
+) -> None:
+    before = len(receiver.posts)
+    assert "ops has taken it" in servers.cli("alerts", "test", "ops").stdout
+    assert len(receiver.posts) == before + 1
+    refused = servers.cli("alerts", "test", "opps", check=False)
+    assert (refused.returncode, "There are log, ops" in refused.stderr) == (1, True)
+    rules = {one["rule"]["name"]: one for one in json.loads(servers.cli("alerts", "rules", "--json").stdout)}
+    assert rules["errors"]["channels"] == ["log", "ops"]
+    assert "latency" in servers.cli("alerts", "rules").stdout
+    assert "$OPS_URL" in servers.cli("alerts", "channels").stdout
+    wrong = servers.cli("alerts", "silence", "--for", "soon", "--why", "x", check=False)
+    assert (wrong.returncode, "no span of time" in wrong.stderr) == (2, True)
+    arguments = ("--model", "shop", "--rule", "lat*", "--for", "2h", "--why", "größe 💶")
+    made = json.loads(servers.cli("alerts", "silence", *arguments, "--json").stdout)
+    assert "größe 💶" in servers.cli("alerts", "silences").stdout
+    ended = json.loads(servers.cli("alerts", "unsilence", made["id"], "--json").stdout)
+    assert ended["ended_at"] is not None
+    assert "Nothing is silenced" in servers.cli("alerts", "silences").stdout
+    assert servers.cli("alerts", "show", "none", check=False).returncode == 1
+    assert servers.cli("alerts", "nosuchmodel", check=False).returncode == 1
+    metrics = urllib.request.urlopen(f"{servers.url}/metrics", timeout=5).read().decode()
+    assert "# TYPE fairlead_alerts_firing gauge" in metrics

@@ -74,7 +74,8 @@ def test_a_seldom_asked_version_alarms_when_most_of_the_minute_failed(machine: M
     assert machine.run(20, ok=0) == [set()] * 20
     assert machine.run(1, failed=1) == [set()]
     assert machine.finding("failed answers").status == "insufficient"
-    assert machine.run(2, failed=1)[-1] == {"failed answers"}, "three of three are no chance"
+    assert machine.run(1, failed=1) == [set()], "two are never an alarm"
+    assert machine.run(1, failed=1) == [{"failed answers"}], "three of three are no chance"
 
 
 def test_answers_slower_than_usual_alarm_and_a_slow_version_that_always_was_does_not(
@@ -97,6 +98,18 @@ def test_a_light_version_may_be_a_little_slower(machine: Machine) -> None:
     machine.run(100, ok=100, ms=0.5)
     assert machine.run(3, ok=100, ms=10) == [set()] * 3, "twenty times as slow, and nobody notices 10 ms"
     assert machine.run(1, ok=100, ms=40) == [{"p99"}]
+
+
+def test_a_version_that_answers_little_since_it_is_slow_is_not_outnumbered_by_what_was(
+    machine: Machine,
+) -> None:
+    machine.run(30, ok=1_000, ms=5)
+    assert machine.run(1, ok=4, ms=1_200) == [{"p99"}]
+
+
+def test_two_slow_answers_of_a_model_that_is_hardly_asked_are_none(machine: Machine) -> None:
+    assert machine.run(2, ok=1, ms=2_000) == [set()] * 2
+    assert machine.run(5) == [set()] * 5
 
 
 def test_slowness_stays_an_alarm_and_is_not_learnt(machine: Machine) -> None:

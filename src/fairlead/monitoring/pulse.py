@@ -22,8 +22,9 @@ from fairlead.telemetry.latency import BUCKETS
 __all__ = ["Pulse"]
 
 _WINDOWS = (1.5, 5.5, 15.5, 61.0)
-"""Seconds: the shortest with so many answers is judged, so that what begins is seen at once where there is
-much traffic, and where there is little what came of a minute counts."""
+"""Seconds. Judged is the shortest with enough answers, so that one bad second is soon forgotten, and all that
+are shorter: a version that has become slow answers so little that the good answers of the seconds before would
+outnumber it."""
 _ENOUGH = 50
 _MINUTE = timedelta(seconds=60)
 _CHUNK = timedelta(seconds=15)
@@ -78,15 +79,17 @@ class Pulse:
         asked = {key for chunk in self._minute for key in chunk.counts}
         for model, version in sorted(asked | {(model, "") for model in self._asked_at}):
             key = (model, version)
-            counts, seconds = self._recent(key, now)
             past = usual.get(key, _nothing())
-            seen = Seen(counts=counts, seconds=seconds, past=past)
+            windows = [
+                Seen(counts=counts, seconds=seconds, past=past) for counts, seconds in self._recent(key, now)
+            ]
             limits = self._limits_of(model)
             if version:
-                told = vitals(model, version, seen, limits, now)
+                told = _chosen([vitals(model, version, seen, limits, now) for seen in windows])
             else:
                 silent = (now - self._asked_at[model]).total_seconds()
-                told = traffic(model, seen, silent, self._rates.get(model, 0.0), limits, now)
+                rate = self._rates.get(model, 0.0)
+                told = _chosen([traffic(model, seen, silent, rate, limits, now) for seen in windows])
             if version and any(one.status == "alarm" for one in told):
                 self._ill.setdefault(key, now)
             elif all(one.status == "ok" for one in told):
@@ -94,20 +97,19 @@ class Pulse:
             found += told
         return found
 
-    def _recent(self, key: _Key, now: datetime) -> tuple[Counts, float]:
-        """Counts of the shortest window that has enough of them, and how long it is."""
+    def _recent(self, key: _Key, now: datetime) -> list[tuple[Counts, float]]:
+        """Counts of each window up to the first with enough answers, and how long it is."""
         counts, seconds = _nothing(), 0.0
-        windows = iter(_WINDOWS)
-        limit = next(windows)
+        found: list[tuple[Counts, float]] = []
         for chunk in reversed(self._minute):
             reach = (now - chunk.at).total_seconds()
-            while reach > limit and seconds:
+            if seconds and any(seconds <= limit < reach for limit in _WINDOWS):
+                found.append((counts, seconds))
                 if counts[ANSWERED] + counts[SHED] >= _ENOUGH:
-                    return counts, seconds
-                limit = next(windows, reach)
+                    return found
             counts = counts + chunk.counts.get(key, 0)
             seconds = reach
-        return counts, seconds
+        return [*found, (counts, seconds)]
 
     def _forget(self, now: datetime) -> None:
         """Takes what is older than a minute into the past, and what is older than memory away."""
@@ -154,6 +156,14 @@ class Pulse:
             elif now - at <= _CHUNK and seconds >= _MINUTE.total_seconds():
                 asked = counts.get((model, ""))
                 self._rates[model] = 0.0 if asked is None else float(asked[ANSWERED]) / seconds
+
+
+def _chosen(judged: list[list[Finding]]) -> list[Finding]:
+    """Of each subject the first window that alarms, else the last."""
+    return [
+        next((one for one in subject if one.status == "alarm"), subject[-1])
+        for subject in zip(*judged, strict=True)
+    ]
 
 
 def _nothing() -> Counts:

@@ -38,6 +38,8 @@ Counts = npt.NDArray[np.int64]
 
 _ALPHA = 2e-4
 _FEW = 20
+_LEAST = 3
+"""Fewer failures, or slow answers, are never an alarm."""
 _PAST = 500
 _SILENT_SECONDS = 10.0
 _UNLIKELY = 14.0
@@ -128,7 +130,7 @@ def _share(
     if share > limit:
         bounds = clopper_pearson(Proportion(whole, part), alpha=_ALPHA)
         low, high = bounds.low, bounds.high
-        status = "alarm" if low > limit else "insufficient" if whole < _FEW else "ok"
+        status = "alarm" if low > limit and part >= _LEAST else "insufficient" if whole < _FEW else "ok"
     told = f"{part:,} of {whole:,} answers ({share:.1%}) {what}; the limit is {limit:.3g}."
     if usual is not None and kind == "rejections":
         told = f"{told[:-1]}, {usual:.1%} are usual."
@@ -155,7 +157,7 @@ def _latency(seen: Seen, limits: Limits) -> Finding:
     status: Status = "ok"
     if slow > 0.01 * whole:
         sure = clopper_pearson(Proportion(whole, slow), alpha=_ALPHA).low
-        status = "alarm" if sure > 0.01 else "insufficient" if whole < _FEW else "ok"
+        status = "alarm" if sure > 0.01 and slow >= _LEAST else "insufficient" if whole < _FEW else "ok"
     told = f"The slowest of a hundred answers took {_ms(now)} or more; the limit is {_ms(limit)}"
     told += f", and {_ms(usual)} were usual." if usual is not None else "."
     if now > BOUNDS[-2]:
