@@ -20,6 +20,7 @@ from fairlead.contracts.counts import FieldCounts, FieldKey, merge, tally
 from fairlead.contracts.profile import profile
 from fairlead.contracts.table import read_table
 from fairlead.errors import InvalidQuery
+from fairlead.predictions import profiling
 from fairlead.predictions.binning import ContractNote
 from fairlead.predictions.blocks import Block
 from fairlead.predictions.columns import prediction_tables
@@ -328,6 +329,77 @@ def test_a_reference_that_comes_later_holds_for_all_once_they_are_counted_anew(
     assert stored == {path for path in named if path.startswith("profiles/")}
 
 
+@pytest.mark.parametrize(("name", "most"), [("MOST_NUMBERS", 1_000), ("MOST_TEXT", 500)])
+def test_what_is_counted_in_pieces_adds_up_to_the_same(
+    tmp_path: Path, writer: SegmentWriter, monkeypatch: pytest.MonkeyPatch, name: str, most: int
+) -> None:
+    note_reference(tmp_path)
+    ingest = Ingest(tmp_path)
+    writer.append(*[served(row, at=AT + number * 500_000) for number, row in enumerate(rows_of(300))])
+    ingest.poll()
+    before = whole(ingest, slice=None, step=60)
+    monkeypatch.setattr(profiling, name, most)
+    ingest.flush()
+    after = whole(ingest, slice=None, step=60)
+    with ingest.snapshot() as snapshot:
+        rows = sum(file.rows for file in snapshot.files if file.dataset == "profiles")
+    assert rows > 2 * len(before), "it was in pieces"
+    assert len(after) == len(before)
+    for one, other in zip(before, after, strict=True):
+        assert (one.start, one.slice, one.rows) == (other.start, other.slice, other.rows)
+        for key in KEYS:
+            assert_same(other.counts[key], one.counts[key])
+
+
+def test_answers_of_every_kind_are_counted(tmp_path: Path, writer: SegmentWriter) -> None:
+    ingest = Ingest(tmp_path)
+    rankings = [[{"id": "a", "score": 0.5}, {"id": "b", "score": 0.1}], [{"id": "c", "score": 0.25}], []]
+    kinds: dict[str, list[Any]] = {"ranking": rankings, "vector": [[1.0, 2.0], [3.0]], "number": [1.5, 2, -3]}
+    for model, answers in kinds.items():
+        for answer in answers * 2:
+            text = msgspec.json.encode(answer).decode()
+            writer.append(frame(make_record(model=model, prediction=text, probabilities=None)))
+        writer.append(frame(make_record(model=model, prediction=None, probabilities=None, status="failed")))
+    ingest.poll()
+    ingest.flush()
+    found = {}
+    for model in kinds:
+        (window,) = Profiles(ingest).windows(model, BEGIN, BEGIN + HOUR)
+        found[model] = {
+            key: held for key, held in window.counts.items() if key.part != "feature" and key.name == ""
+        }
+        assert found[model][FieldKey("prediction", "")].rows == window.ok
+    ranking, vector, number = (found[model] for model in kinds)
+    assert (ranking[FieldKey("prediction", "")].nulls, ranking[FieldKey("prediction", "")].n) == (2, 4)
+    assert ranking[FieldKey("score", "")].mean == pytest.approx(0.375)
+    assert (vector[FieldKey("prediction", "")].mean, vector[FieldKey("elements", "")].mean) == (1.5, 2.0)
+    assert number[FieldKey("prediction", "")].low == -3.0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"violations": "nonsense", "refused": "[1]", "flags": '{"a": 1}'},
+        {"prediction": "nonsense"},
+        {"prediction": '{"odd": [1]}'},
+        {"probabilities": "[0.5]"},
+        {"flags": '[{"field": "country", "rule": "category", "value": ["a"]}]'},
+    ],
+)
+def test_what_no_gateway_writes_holds_up_no_log(
+    tmp_path: Path, writer: SegmentWriter, changes: dict[str, Any]
+) -> None:
+    ingest = Ingest(tmp_path)
+    writer.append(*[served(row) for row in rows_of(3)])
+    ingest.poll()
+    ingest.flush()
+    writer.append(served(rows_of(1)[0], **changes), served(None, status="rejected", **changes))
+    ingest.poll()
+    ingest.flush()
+    assert sum(window.rows for window in whole(ingest)) == 5
+    assert ingest.status().fresh_rows == 0
+
+
 def test_bins_of_few_rows_give_way_to_better_ones_once_there_are_more(
     tmp_path: Path, writer: SegmentWriter
 ) -> None:
@@ -354,14 +426,14 @@ def test_rows_that_come_while_others_are_counted_anew_are_counted_once(
 ) -> None:
     ingest = Ingest(tmp_path, flush_seconds=0.0, clock=lambda: AT / 1e6)
     rebuilds = Rebuilds(ingest)
-    for count in range(1, 30):
+    for count in range(1, 11):
         writer.append(*[frame(make_record()) for _ in range(20)])
         ingest.poll()
         rebuilds.start("shop")
         ingest.maintain()
         assert sum(window.rows for window in whole(ingest)) == 20 * count
     wait_until(lambda: not rebuilds.state("shop").under_way, 10)  # type: ignore[union-attr]
-    assert sum(window.rows for window in whole(ingest)) == 580
+    assert sum(window.rows for window in whole(ingest)) == 200
 
 
 def test_rows_that_came_as_arrays_count_like_any_others(tmp_path: Path, writer: SegmentWriter) -> None:

@@ -14,6 +14,7 @@ from fairlead.predictions.binning import Binning, ContractNote, binning_of
 from fairlead.predictions.first_rows import reference_of_rows
 from fairlead.predictions.parquet import folder_of
 from fairlead.predictions.record import SchemaFrame
+from fairlead.predictions.seen import NOT_COUNTABLE
 from fairlead.stores.files import write_whole
 
 __all__ = ["BinningStore"]
@@ -124,7 +125,7 @@ class BinningStore:
             try:
                 contract = note.contract if note is not None else None
                 reference, classes, fields = reference_of_rows(table, schema, contract)
-            except (pa.ArrowException, ArithmeticError, LookupError, TypeError, ValueError):
+            except NOT_COUNTABLE:
                 logger.exception("no bins can be made of the rows under contract %s", schema.contract_id)
                 return None
             held = binning_of(schema.contract_id, reference, classes=classes, fields=fields)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,13 +29,13 @@ class Profiler:
         *,
         keep: bool = True,
         made: set[str | None] | None = None,
-    ) -> list[pa.Table]:
-        """Profile rows (`PROFILES`) of a model's predictions. `keep` keeps bins that are made of these rows.
+    ) -> Iterator[pa.Table]:
+        """Profile rows (`PROFILES`) of a model's predictions, piece by piece. `keep` keeps bins that are made
+        of these rows.
 
         With `made`, bins that rows have to give are made of these, unless their contract is in that set, to
         which it is then added. Raises OSError when bins cannot be kept.
         """
-        found = []
         for contract_id in pc.unique(table.column("contract_id")).to_pylist():
             schema = contracts.get(contract_id or "")
             rows = table.filter(_is(table.column("contract_id"), contract_id))
@@ -43,8 +43,7 @@ class Profiler:
             if made is not None:
                 made.add(contract_id)
             binning = self.bins.current(model, schema, rows, keep=keep, anew=anew)
-            found.append(profile_rows(rows, schema, binning))
-        return found
+            yield from profile_rows(rows, schema, binning)
 
 
 def _is(column: pa.ChunkedArray, value: str | None) -> pa.ChunkedArray:

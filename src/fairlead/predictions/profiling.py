@@ -21,10 +21,11 @@ from fairlead.contracts.counts import MOST_NEW
 from fairlead.contracts.profile import CategoryProfile
 from fairlead.predictions.answers_seen import Answers
 from fairlead.predictions.binning import Binning, SliceBy
-from fairlead.predictions.blocks import PROFILES, Block, widths
+from fairlead.predictions.blocks import Block, widths
 from fairlead.predictions.grouping import grouped
 from fairlead.predictions.record import SchemaFrame
 from fairlead.predictions.seen import (
+    NOT_COUNTABLE,
     Seen,
     SentRows,
     categories_seen,
@@ -41,8 +42,9 @@ logger = logging.getLogger(__name__)
 Array = npt.NDArray[Any]
 
 MINUTE = 60_000_000
-_MOST_CELLS = 4_000_000
-"""So many numbers are counted at a time: it bounds the memory."""
+MOST_NUMBERS = 4_000_000
+MOST_TEXT = 8 << 20
+"""So many numbers are counted, and so many bytes of JSON decoded at a time: it bounds the memory."""
 
 
 class _Groups(NamedTuple):
@@ -55,38 +57,52 @@ class _Groups(NamedTuple):
     source: list[str | None]
 
 
-def profile_rows(table: pa.Table, schema: SchemaFrame | None, binning: Binning | None) -> pa.Table:
-    """The profile rows (`PROFILES`) of predictions that all came under one contract.
+def profile_rows(table: pa.Table, schema: SchemaFrame | None, binning: Binning | None) -> Iterator[pa.Table]:
+    """The profile rows (`PROFILES`) of predictions that all came under one contract, piece by piece.
 
     Without a binning, or without the contract's schema, rows are counted and their fields are not. So they
-    are, with an entry in the log, where a field cannot be counted: counting must never hold up the log.
+    are, with an entry in the server's log, where a field cannot be counted: that must never hold up the log.
     """
     if not table.num_rows:
-        return PROFILES.empty_table()
-    if schema is None or binning is None:
-        return pa.concat_tables(_profiled(table, None, None))
-    try:
-        return pa.concat_tables(_profiled(table, schema, binning))
-    except (pa.ArrowException, ArithmeticError, LookupError, TypeError, ValueError):
-        logger.exception("rows under contract %s cannot be profiled", schema.contract_id)
-        return pa.concat_tables(_profiled(table, None, None))
-
-
-def _profiled(table: pa.Table, schema: SchemaFrame | None, binning: Binning | None) -> Iterator[pa.Table]:
-    groups = _groups(table)
-    sent = SentRows(table)
-    parts = _parts(table, schema, binning, sent)
-    cells, cell = grouped([groups.code, *parts])
-    if (
-        cells.shape[1] * (len(parts) + 1) * max(1, int(widths(binning).sum())) > _MOST_CELLS
-        and len(table) > 1
-    ):
-        half = len(table) // 2
-        yield from _profiled(table.slice(0, half), schema, binning)
-        yield from _profiled(table.slice(half), schema, binning)
         return
-    counted = _counted(table, schema, binning, sent, cell, cells.shape[1])
-    contract = table.column("contract_id")[0].as_py()
+    if schema is None:
+        binning = None
+    if _text_bytes(table) > MOST_TEXT and len(table) > 1:
+        yield from _halves(table, schema, binning)
+        return
+    try:
+        sent = SentRows(table)
+        groups = _groups(table)
+        parts = _parts(table, schema, binning, sent)
+        cells, cell = grouped([groups.code, *parts])
+        numbers = cells.shape[1] * (len(parts) + 1) * max(1, int(widths(binning).sum()))
+        if numbers > MOST_NUMBERS and len(table) > 1:
+            yield from _halves(table, schema, binning)
+            return
+        counted = _counted(table, schema, binning, sent, cell, cells.shape[1])
+    except NOT_COUNTABLE:
+        if binning is None:
+            raise
+        logger.exception("rows under contract %s cannot be profiled", binning.contract_id)
+        yield from profile_rows(table, None, None)
+        return
+    yield from _added_up(counted, groups, cells, binning, table.column("contract_id")[0].as_py())
+
+
+def _halves(table: pa.Table, schema: SchemaFrame | None, binning: Binning | None) -> Iterator[pa.Table]:
+    half = len(table) // 2
+    yield from profile_rows(table.slice(0, half), schema, binning)
+    yield from profile_rows(table.slice(half), schema, binning)
+
+
+def _text_bytes(table: pa.Table) -> int:
+    return sum(table.column(name).nbytes for name in ("prediction", "probabilities", "refused"))
+
+
+def _added_up(
+    counted: Block, groups: _Groups, cells: Array, binning: Binning | None, contract_id: str | None
+) -> Iterator[pa.Table]:
+    """The cells added up to all traffic, and to every slice of each way to slice."""
     cuts: tuple[SliceBy | None, ...] = (None, *(binning.slices if binning is not None else ()))
     for cut, part in zip(cuts, (np.zeros_like(cells[0]), *cells[1:]), strict=True):
         names = ("",) if cut is None else cut.names
@@ -94,12 +110,11 @@ def _profiled(table: pa.Table, schema: SchemaFrame | None, binning: Binning | No
         present = np.unique(target[target >= 0])
         to = np.where(target >= 0, np.searchsorted(present, target), -1)
         base, place = present // len(names), present % len(names)
-        summed = counted.summed(to, len(present), binning)
-        yield summed.to_table(
+        yield counted.summed(to, len(present), binning).to_table(
             {
                 "minute": groups.minute[base],
                 "seconds": 60,
-                "contract_id": contract,
+                "contract_id": contract_id,
                 "bins": None if binning is None else binning.id,
                 "version": [groups.version[index] for index in base],
                 "arm": [groups.arm[index] for index in base],
@@ -174,8 +189,8 @@ def _counted(
     for row, breaches in sent.breaches.items():
         held = block.breaches[cell[row]]
         for breach in breaches:
-            rules = held.setdefault(breach["field"] if breach["field"] in known else "", {})
-            rules[breach["rule"]] = rules.get(breach["rule"], 0) + 1
+            rules = held.setdefault(breach.field if breach.field in known else "", {})
+            rules[breach.rule] = rules.get(breach.rule, 0) + 1
     if schema is not None and binning is not None:
         start = 0
         for index, (width, seen) in enumerate(

@@ -9,8 +9,9 @@ Pure: Arrow tables in, arrays out.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -26,6 +27,7 @@ from fairlead.predictions.record import SchemaFrame
 
 __all__ = [
     "MISFIT",
+    "NOT_COUNTABLE",
     "Seen",
     "SentRows",
     "categories_seen",
@@ -36,8 +38,31 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 
+NOT_COUNTABLE = (
+    pa.ArrowException,
+    msgspec.MsgspecError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""What values that nobody expected may raise while they are counted."""
 _MISFITS = frozenset({"type", "not_finite", "shape"})
+
+
+class Breach(msgspec.Struct):
+    """A rule that a value broke."""
+
+    field: str
+    rule: str
+    value: Any = None
+
+
+_decode_breaches = msgspec.json.Decoder(list[Breach]).decode
+_decode_refused = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class _Misfit:
@@ -64,19 +89,19 @@ class SentRows:
 
     def __init__(self, table: pa.Table) -> None:
         self.unread = table.column("features").combine_chunks().is_null().to_numpy(zero_copy_only=False)
-        self.breaches: dict[int, list[dict[str, Any]]] = {}
+        self.breaches: dict[int, list[Breach]] = {}
         for name in ("violations", "flags"):
-            for row, held in _documents(table.column(name)).items():
-                self.breaches.setdefault(row, []).extend(held)
+            for row, breaches in _documents(table.column(name), _decode_breaches).items():
+                self.breaches.setdefault(row, []).extend(breaches)
         self._refused = {
             row: held
-            for row, held in _documents(table.column("refused")).items()
-            if self.unread[row] and isinstance(held, dict)
+            for row, held in _documents(table.column("refused"), _decode_refused).items()
+            if self.unread[row]
         }
         self._sent: dict[str, dict[int, Any]] = {}
         for row, breaches in self.breaches.items():
             for breach in breaches:
-                self._sent.setdefault(breach["field"], {})[row] = _sent_value(breach)
+                self._sent.setdefault(breach.field, {})[row] = _sent_value(breach)
         for row, held in list(self._refused.items()):
             if len(held) >= MOST_KEPT:
                 del self._refused[row]  # what else it held is not known
@@ -213,9 +238,8 @@ def _number(value: Any) -> float:
         return float("nan")
 
 
-def _sent_value(breach: Mapping[str, Any]) -> Any:
-    rule = breach["rule"]
-    return None if rule == "missing" else MISFIT if rule in _MISFITS else breach["value"]
+def _sent_value(breach: Breach) -> Any:
+    return None if breach.rule == "missing" else MISFIT if breach.rule in _MISFITS else breach.value
 
 
 def _list_of(value: Any) -> Any:
@@ -229,11 +253,11 @@ def _list_of(value: Any) -> Any:
     return found if isinstance(found, list) else MISFIT
 
 
-def _documents(column: pa.ChunkedArray) -> dict[int, Any]:
-    """The JSON documents of a column by row; most rows have none."""
-    rows = pc.indices_nonzero(column.combine_chunks().is_valid()).to_pylist()
-    if not rows:
-        return {}
-    texts = column.take(rows).to_pylist()
-    held = msgspec.json.decode("[" + ",".join(texts) + "]")
-    return dict(zip(rows, held, strict=True))
+def _documents(column: pa.ChunkedArray, decode: Callable[[str], T]) -> dict[int, T]:
+    """The JSON documents of a column by row; most rows have none. What is none is left out."""
+    found: dict[int, T] = {}
+    rows = pc.indices_nonzero(column.combine_chunks().is_valid())
+    for row, text in zip(rows.to_pylist(), column.take(rows).to_pylist(), strict=True):
+        with contextlib.suppress(msgspec.MsgspecError):
+            found[row] = decode(text)
+    return found
