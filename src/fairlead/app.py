@@ -49,7 +49,6 @@ def run_control(settings: Settings) -> None:
     from fairlead.monitoring.loop import Looker, Loop
     from fairlead.monitoring.performing import PerformingLooker
     from fairlead.monitoring.pulse import Pulse
-    from fairlead.monitoring.verdicts import Rules
     from fairlead.predictions.ask import IngestClient
     from fairlead.registry.registry import Registry
     from fairlead.retraining.runner import Retraining
@@ -103,7 +102,7 @@ def run_control(settings: Settings) -> None:
             Pulse(folder.counters, alerts.limits_for),
             Happenings(database),
             LogHealth(ingest, folder.root),
-            PerformingLooker(registry, ingest, Rules()),
+            PerformingLooker(registry, ingest),
             DriftLooker(Drifting(registry, ingest), registry),
         ]
         loop = Loop(database, lookers, [alerting, retraining.told], name=name)

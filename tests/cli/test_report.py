@@ -17,7 +17,6 @@ from fairlead.monitoring.drifting import Drifting
 from fairlead.monitoring.page import page
 from fairlead.monitoring.performing import Performing
 from fairlead.monitoring.report import Reports
-from fairlead.monitoring.verdicts import Rules
 from tests.monitoring.served import START, Served
 
 asked: list[str] = []
@@ -38,7 +37,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         Performing(served.registry, served.client),
         Drifting(served.registry, served.client),
     )
-    report = Reports(performing, drifting, Rules()).of("shop", "v1", START, START + timedelta(days=1))
+    report = Reports(performing, drifting).of("shop", "v1", START, START + timedelta(days=1))
     served.close()
 
     class Answer(BaseHTTPRequestHandler):

@@ -19,7 +19,6 @@ from fairlead.monitoring.drifting import Drifting
 from fairlead.monitoring.page import page
 from fairlead.monitoring.performing import Performing
 from fairlead.monitoring.report import Report, Reports
-from fairlead.monitoring.verdicts import Rules
 from tests.monitoring.served import START, Served
 
 DAY = timedelta(days=1)
@@ -36,7 +35,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def report_of(served: Served, version: str = "v1") -> Report:
     performing = Performing(served.registry, served.client)
     drifting = Drifting(served.registry, served.client)
-    return Reports(performing, drifting, Rules()).of("shop", version, START, START + DAY)
+    return Reports(performing, drifting).of("shop", version, START, START + DAY)
 
 
 def serve(served: Served, hours: int, country: str = "DE") -> None:
@@ -98,9 +97,9 @@ def test_what_is_not_there_has_no_report(served: Served) -> None:
     with pytest.raises(VersionNotFound):
         report_of(served, "v9")
     with pytest.raises(ModelNotFound):
-        Reports(
-            Performing(served.registry, served.client), Drifting(served.registry, served.client), Rules()
-        ).of("none", "v1", START, START + DAY)
+        Reports(Performing(served.registry, served.client), Drifting(served.registry, served.client)).of(
+            "none", "v1", START, START + DAY
+        )
 
 
 def test_a_gap_in_time_is_a_gap_in_the_line() -> None:

@@ -6,16 +6,21 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from fairlead.contracts.contract import Contract, Output
+from fairlead.contracts.profile import profile
+from fairlead.contracts.table import read_table
 from fairlead.monitoring.answered import calibration_of, fairness_of, performance_of
 from fairlead.monitoring.findings import Finding
 from fairlead.monitoring.performing import Performing, PerformingLooker
 from fairlead.monitoring.verdicts import Rules, findings_of
+from fairlead.predictions.binning import ContractNote
 from tests.data.employment import employment
 from tests.monitoring.served import CLASSES, START, Served
+from tests.predictions.records import SCHEMA
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -52,7 +57,7 @@ def test_a_version_without_any_answer_has_too_little_to_tell(served: Served) -> 
     found = findings(served)
     assert found
     assert {one.status for one in found.values()} == {"insufficient"}
-    assert PerformingLooker(served.registry, served.client, RULES).look(START + DAY) == []
+    assert PerformingLooker(served.registry, served.client).look(START + DAY) == []
 
 
 def test_answers_without_labels_are_never_an_alarm(served: Served) -> None:
@@ -130,7 +135,7 @@ def test_the_looker_looks_at_versions_that_answer_and_are_known(served: Served) 
     binary(served, 0.85, 0, 0)
     served.serve([1], [1], at=HOUR, version="v2")
     served.serve([1], [1], at=HOUR, version="nobody knows it")
-    found = PerformingLooker(served.registry, served.client, RULES).look(START + DAY)
+    found = PerformingLooker(served.registry, served.client).look(START + DAY)
     assert {one.version for one in found} == {"v1", "v2"}
 
 
@@ -138,7 +143,7 @@ def test_what_cannot_be_asked_is_a_finding_and_no_exception(served: Served) -> N
     served.register()
     served.ingest.close()
     served.client.call = _away  # type: ignore[method-assign]
-    (found,) = PerformingLooker(served.registry, served.client, RULES).look(START + DAY)
+    (found,) = PerformingLooker(served.registry, served.client).look(START + DAY)
     assert (found.status, found.model) == ("error", "shop")
 
 
@@ -212,5 +217,50 @@ def test_rankings_have_hits_and_coverage(tmp_path: Path) -> None:
         assert found.coverage == 3
         assert fairness_of(seen) == []
         assert calibration_of(seen) is None
+    finally:
+        served.close()
+
+
+def test_how_much_is_too_much_and_when_labels_are_due_are_settings_of_the_model(served: Served) -> None:
+    served.register()
+    wanted = {"performance_alarm_days": 10.0, "performance_tolerance": 0.02, "fairness_gap": 0.3}
+    served.registry.configure("shop", None, {**wanted, "label_delay_hours": 6.0}, who="ann")
+    performing = Performing(served.registry, served.client)
+    rules = performing.rules("shop")
+    assert (rules.steps, rules.tolerance, rules.gap) == (240.0, 0.02, 0.3)
+    assert performing.seen("shop", "v1", START, START + DAY).mature == START + 18 * HOUR
+
+
+def test_numbers_are_cut_as_live_traffic_is_and_what_the_reference_never_had_makes_estimates_invalid(
+    tmp_path: Path,
+) -> None:
+    age, *others = CLASSES.inputs
+    contract = Contract(inputs=(msgspec.structs.replace(age, slice=True), *others), output=CLASSES.output)
+    table = read_table(
+        {
+            "age": [18.0 + number % 40 for number in range(800)],
+            "visits": [number % 9 for number in range(800)],
+            "member": [True] * 800,
+            "country": ["DE"] * 800,
+        }
+    )
+    note = ContractNote(contract=contract, version="v1", reference=profile(table, contract))
+    place = tmp_path / "bins" / "shop" / f"{SCHEMA.contract_id}.json"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(msgspec.json.encode(note))
+    served = Served(tmp_path, contract=contract)
+    try:
+        served.register()
+        for hour in range(5):
+            binary(served, 0.85, hour, hour)
+        served.ingest.flush()
+        seen = Performing(served.registry, served.client).seen("shop", "v1", START, START + DAY)
+        assert {part.part: part.answers for part in seen.parts if part.feature == "age"} == {
+            "28 to below 38": 2_500
+        }
+        assert seen.unseen == pytest.approx(0.5, abs=0.05)
+        found = findings(served)["estimate", "accuracy", ""]
+        assert found.status == "insufficient"
+        assert "a value of a feature" in found.sentence
     finally:
         served.close()

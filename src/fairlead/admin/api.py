@@ -42,7 +42,6 @@ from fairlead.monitoring.drifting import Drifting
 from fairlead.monitoring.performing import Performing
 from fairlead.monitoring.report import Reports
 from fairlead.monitoring.separating import Separating
-from fairlead.monitoring.verdicts import Rules
 from fairlead.predictions.ask import IngestClient
 from fairlead.registry.registry import Registry
 from fairlead.retraining.runner import Retraining
@@ -131,8 +130,8 @@ def create_app(
     routes.include_router(gate_routes(gates))
     routes.include_router(prediction_routes(ingest, registry))
     performing = Performing(registry, ingest)
-    routes.include_router(performance_routes(registry, performing, Rules()))
-    routes.include_router(report_routes(registry, Reports(performing, drifting, Rules())))
+    routes.include_router(performance_routes(registry, performing))
+    routes.include_router(report_routes(registry, Reports(performing, drifting)))
     replays = Replays(registry, ingest, folder, trust_pickle=settings.trust_pickle)
     routes.include_router(replay_routes(replays))
     routes.include_router(retraining_routes(retraining))

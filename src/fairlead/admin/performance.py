@@ -65,7 +65,7 @@ class FairnessView(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[Finding]
 
 
-def performance_routes(registry: Registry, performing: Performing, rules: Rules) -> APIRouter:
+def performance_routes(registry: Registry, performing: Performing) -> APIRouter:
     """The routes below `/models/{model}` that tell how a version does. `StoreUnavailable` while ingest is
     away."""
     routes = APIRouter(prefix="/models/{model}", tags=["monitoring"], route_class=StrictRoute)
@@ -81,6 +81,7 @@ def performance_routes(registry: Registry, performing: Performing, rules: Rules)
         """Its figures with intervals, of labels that have come and estimated without; by time, slice and arm,
         beside those of its first labels."""
         seen = seen_of(model, version, since, until)
+        rules = performing.rules(model)
         found = performance_of(seen, tolerance=rules.tolerance, needed=rules.steps)
         return PerformanceView(performance=found, findings=_of(seen, rules, "performance", "estimate"))
 
@@ -92,7 +93,7 @@ def performance_routes(registry: Registry, performing: Performing, rules: Rules)
         seen = seen_of(model, version, since, until)
         return CalibrationView(
             model=model, version=seen.version, start=seen.start, end=seen.end,
-            calibration=calibration_of(seen), findings=_of(seen, rules, "calibration"),
+            calibration=calibration_of(seen), findings=_of(seen, performing.rules(model), "calibration"),
         )  # fmt: skip
 
     @routes.get("/fairness", summary="Whom a version treats how", responses=_REFUSED)
@@ -103,7 +104,7 @@ def performance_routes(registry: Registry, performing: Performing, rules: Rules)
         seen = seen_of(model, version, since, until)
         return FairnessView(
             model=model, version=seen.version, start=seen.start, end=seen.end,
-            slices=fairness_of(seen), findings=_of(seen, rules, "fairness"),
+            slices=fairness_of(seen), findings=_of(seen, performing.rules(model), "fairness"),
         )  # fmt: skip
 
     return routes

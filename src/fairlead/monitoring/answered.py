@@ -55,8 +55,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     they will. `reference` are the version's first labelled answers, or None while they are too few;
     `reference_parts` the same by slice. `steps` are hours from the reference's end on, without bins, up to
     `mature`, with the empty ones. `stated` is the accuracy that the version was registered with.
-    Of a model of numbers `expected_loss` is the size of errors to expect of the window, and `unseen` the
-    largest share of rows with a value of a feature that no labelled row had.
+    Of a model of numbers `expected_loss` is the size of errors to expect of the window. `unseen` is the
+    largest share of rows with a value of a feature where the reference has none.
     """
 
     model: str
@@ -380,7 +380,8 @@ def _validity(
                 f"of {one.n:,} rows whose labels have come, {one.estimated:.1%} was estimated and "
                 f"{one.realised:.1%} was true"
             )
-    return validity(scored_cells(seen.window.classes, seen.positive), calibrator, concept=concept)
+    cells = scored_cells(seen.window.classes, seen.positive)
+    return validity(cells, calibrator, unseen=seen.unseen, concept=concept)
 
 
 def _validity_of_loss(seen: Seen, risk: Risk | None, tested: Sequence[BackTest]) -> Validity:
@@ -389,7 +390,7 @@ def _validity_of_loss(seen: Seen, risk: Risk | None, tested: Sequence[BackTest])
     if risk is not None and risk.rings:
         return Validity(valid=False, reason="labels show more large errors than before")
     if seen.unseen > MOST_UNSEEN:
-        share = f"{seen.unseen:.1%} of the rows have a value of a feature that no labelled row had"
+        share = f"{seen.unseen:.1%} of the rows have a value of a feature where the reference has none"
         return Validity(valid=False, reason=share)
     for one in tested:
         if one.n >= LEAST_REFERENCE and one.off > _FAR_LOSS * one.realised:

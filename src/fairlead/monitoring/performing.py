@@ -8,13 +8,15 @@ the delay within which 95 % of them came lately.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from fairlead.contracts.contract import Contract, Output, class_name
+from fairlead.contracts.counts import Bins
+from fairlead.contracts.profile import CategoryProfile
 from fairlead.errors import FairleadError
 from fairlead.monitoring.answered import LEAST_REFERENCE, STEP, Seen, joined
 from fairlead.monitoring.estimates import Estimate
@@ -22,9 +24,11 @@ from fairlead.monitoring.findings import Finding
 from fairlead.monitoring.losses import expected_loss, learn_loss
 from fairlead.monitoring.verdicts import Rules, findings_of
 from fairlead.predictions.ask import IngestClient
+from fairlead.predictions.counted import binning, counted_windows
 from fairlead.predictions.labelled_counts import Delays, Labelled, Sampled
 from fairlead.registry.registry import Registry
-from fairlead.registry.versions import Version
+from fairlead.registry.settings import effective, stated
+from fairlead.registry.versions import ModelSettings, Version
 
 __all__ = ["Performing", "PerformingLooker"]
 
@@ -53,30 +57,28 @@ class Performing:
         contract = held.spec.contract
         asked = _Asked(self._ingest, model, version, contract)
         delays = asked.delays(min(since, until - WINDOW), until)
-        mature = until - timedelta(seconds=delays.p95 or 0.0)
+        mature = until - self._delay(model, delays)
         step = _step_of(until - since)
         moments = asked.labelled(since, until, step=step)
-        parts = asked.labelled(since, until, cuts=_cuts_of(contract), scores=False)
+        edges, unseen = self._counted(model, version, since, until)
+        cuts = _cuts_of(contract, edges)
+        parts = asked.labelled(since, until, cuts=cuts, scores=False)
         arms = _together([group for group in parts if not group.feature], by=("arm",))
-        hours = asked.labelled(max(held.created_at, until - BACK), mature, step=STEP, scores=False)
+        hour = mature.replace(minute=0, second=0, microsecond=0)
+        hours = asked.labelled(max(held.created_at, until - BACK), hour, step=STEP, scores=False)
         hours = _together(hours, by=("start",))
         first, rest = _split(hours)
         reference, before = None, []
         if first:
             begin, end = first[0].start, first[-1].start + STEP
             reference = _one(asked.labelled(begin, end), begin, version)
-            before = _together(
-                [
-                    part
-                    for part in asked.labelled(begin, end, cuts=_cuts_of(contract), scores=False)
-                    if part.feature
-                ],
-                by=("feature", "part"),
-            )
+            then = asked.labelled(begin, end, cuts=cuts, scores=False)
+            before = _together([part for part in then if part.feature], by=("feature", "part"))
         output = contract.output
-        estimate, unseen = None, 0.0
+        estimate = None
         if output.kind == "number" and first:
-            estimate, unseen = asked.expected(first[0].start, first[-1].start + STEP, since, until)
+            estimate, unknown = asked.expected(first[0].start, first[-1].start + STEP, since, until)
+            unseen = max(unseen, unknown)
         return Seen(
             model=model,
             version=version,
@@ -99,6 +101,15 @@ class Performing:
             unseen=unseen,
         )
 
+    def rules(self, model: str) -> Rules:
+        """What is too much for this model, by its settings."""
+        held = self._settings(model)
+        return Rules(
+            tolerance=held.performance_tolerance,
+            steps=held.performance_alarm_days * timedelta(days=1) / STEP,
+            gap=held.fairness_gap,
+        )
+
     def serving(self, model: str, since: datetime, until: datetime) -> list[str]:
         """The registered versions that answered between the two times."""
         output = self._registry.contract(model).output
@@ -109,18 +120,44 @@ class Performing:
         met = {group.version for group in asked.labelled(since, until, scores=False)}
         return sorted(name for name in met if name in known)
 
+    def _delay(self, model: str, delays: Delays) -> timedelta:
+        """After how long labels count as complete."""
+        hours = self._settings(model).label_delay_hours
+        return timedelta(seconds=delays.p95 or 0.0) if hours is None else timedelta(hours=hours)
+
+    def _settings(self, model: str) -> ModelSettings:
+        with self._registry.database.read() as connection:
+            return effective(stated(connection, model), None)
+
+    def _counted(
+        self, model: str, version: str, since: datetime, until: datetime
+    ) -> tuple[dict[str, list[float]], float]:
+        """Where numbers that are slices are cut, and the largest share of values of a feature that lie where
+        the reference had none, by the counts of live traffic."""
+        windows = counted_windows(self._ingest, model, since, until, version=version)
+        window = max((one for one in windows if one.bins), key=lambda one: one.rows, default=None)
+        held = None if window is None else binning(self._ingest, model, window.bins or "")
+        if window is None or held is None:
+            return {}, 0.0
+        edges = {cut.field: list(cut.edges) for cut in held.slices if cut.edges}
+        if held.origin is None:  # the bins are those of the first rows, which are no reference
+            return edges, 0.0
+        beyond = [
+            _outside(counts.counts, held.bins[key]) - _outside(held.bins[key].counts, held.bins[key])
+            for key, counts in window.counts.items()
+            if key.part == "feature" and key in held.bins
+        ]
+        return edges, max(0.0, *beyond, 0.0)
+
 
 class PerformingLooker:
     """Looks at every version that has answered in the last seven days."""
 
     name = "performance"
 
-    def __init__(
-        self, registry: Registry, ingest: IngestClient, rules: Rules, seconds: float = 600.0
-    ) -> None:
+    def __init__(self, registry: Registry, ingest: IngestClient, *, seconds: float = 600.0) -> None:
         self._registry = registry
         self._performing = Performing(registry, ingest)
-        self._rules = rules
         self.seconds = seconds
 
     def look(self, now: datetime) -> list[Finding]:
@@ -132,7 +169,7 @@ class PerformingLooker:
             try:
                 for version in self._performing.serving(model.name, now - WINDOW, now):
                     seen = self._performing.seen(model.name, version, now - WINDOW, now)
-                    found += findings_of(seen, self._rules)
+                    found += findings_of(seen, self._performing.rules(model.name))
             except FairleadError as error:
                 found.append(
                     Finding(
@@ -206,14 +243,24 @@ def _step_of(period: timedelta) -> timedelta:
     return STEP * max(1, -(-period // (STEP * _MOST_MOMENTS)))
 
 
-def _cuts_of(contract: Contract) -> list[dict[str, Any]]:
-    """The features that cut the traffic: those marked as slices whose values are few."""
+def _cuts_of(contract: Contract, edges: Mapping[str, list[float]]) -> list[dict[str, Any]]:
+    """The features that cut the traffic: those marked as slices. Numbers are cut at the edges that are known,
+    whole ones by value without; other numbers without edges are left out."""
     return [
-        {"feature": field.name}
+        {"feature": field.name, "edges": edges.get(field.name, [])}
         for field in contract.inputs
-        if field.slice and not field.shape and field.sensitivity != "sensitive"
-        and (field.type != "float" or field.categories is not None)
-    ]  # fmt: skip
+        if field.slice
+        and not field.shape
+        and field.sensitivity != "sensitive"
+        and (field.type != "float" or field.name in edges)
+    ]
+
+
+def _outside(counts: Sequence[int], bins: Bins) -> float:
+    """The share of values outside of all that the bins name."""
+    total = sum(counts)
+    beyond = counts[-1] if isinstance(bins, CategoryProfile) else counts[0] + counts[-1]
+    return beyond / total if total else 0.0
 
 
 def _stated(version: Version) -> float | None:

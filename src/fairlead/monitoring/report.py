@@ -15,7 +15,7 @@ from fairlead.monitoring.drifting import Drifting
 from fairlead.monitoring.fairness import Fairness
 from fairlead.monitoring.findings import Finding
 from fairlead.monitoring.performing import Performing
-from fairlead.monitoring.verdicts import Rules, findings_of
+from fairlead.monitoring.verdicts import findings_of
 
 __all__ = ["Report", "Reports"]
 
@@ -48,18 +48,17 @@ class Reports:
         self,
         performing: Performing,
         drifting: Drifting,
-        rules: Rules,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._performing = performing
         self._drifting = drifting
-        self._rules = rules
         self._clock = clock
 
     def of(self, model: str, version: str, since: datetime, until: datetime) -> Report:
         """The report of one version between the two times; `ModelNotFound` and `VersionNotFound`."""
         seen = self._performing.seen(model, version, since, until)
-        found = findings_of(seen, self._rules)
+        rules = self._performing.rules(model)
+        found = findings_of(seen, rules)
         drift, problem = None, ""
         try:
             drift = self._drifting.report(model, since, until, version=version)
@@ -73,7 +72,7 @@ class Reports:
             end=until,
             made_at=self._clock(),
             sentence=_sentence(version, found),
-            performance=performance_of(seen, tolerance=self._rules.tolerance, needed=self._rules.steps),
+            performance=performance_of(seen, tolerance=rules.tolerance, needed=rules.steps),
             calibration=calibration_of(seen),
             fairness=tuple(fairness_of(seen)),
             drift=drift,

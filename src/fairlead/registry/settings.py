@@ -24,7 +24,10 @@ Stated = dict[str | None, dict[str, Any]]
 
 _events = tables.settings_events.c
 _NAMES = ModelSettings.__struct_fields__
-_OF_THE_MODEL = ("gate_required", "drift_alarm_days", "drift_moved_share")
+_OF_THE_MODEL = (
+    "gate_required", "drift_alarm_days", "drift_moved_share", "performance_alarm_days",
+    "performance_tolerance", "fairness_gap", "label_delay_hours",
+)  # fmt: skip
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "cache_seconds": (lambda value: 0 <= value < math.inf, "0 (no cache) or more seconds"),
     "timeout_ms": (lambda value: 0 < value <= 3_600_000, "above 0 and at most an hour, in milliseconds"),
@@ -42,6 +45,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "memory_limit_mb": (lambda value: 16 <= value <= 1 << 24, "from 16 to 16,777,216 megabytes"),
     "drift_alarm_days": (lambda value: 0.01 <= value <= 36_500, "from 0.01 to 36,500 days"),
     "drift_moved_share": (lambda value: 0 < value <= 1, "above 0 and at most 1, as a share of rows"),
+    "performance_alarm_days": (lambda value: 0.1 <= value <= 36_500, "from 0.1 to 36,500 days"),
+    "performance_tolerance": (lambda value: 0 <= value < 1, "from 0 to less than 1, as a share of rows"),
+    "fairness_gap": (lambda value: 0 <= value <= 1, "from 0 to 1, as a share of rows"),
+    "label_delay_hours": (lambda value: 0 <= value <= 8_760, "from 0 to 8,760 hours"),
 }
 
 

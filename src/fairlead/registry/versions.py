@@ -82,7 +82,10 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     The others are a model's alone. `gate_required`: only versions that have passed a gate get traffic.
     `drift_alarm_days`: of its drift there is one false alarm in so many days at most, on average.
     `drift_moved_share`: the share of rows that have to hold something else than in the reference before it
-    matters, however certain it is.
+    matters, however certain it is. `performance_alarm_days`: of what labels say of a version's risk there is
+    one false alarm in so many days at most, on average; `performance_tolerance`: a risk that is higher by no
+    more than this does not matter. `fairness_gap`: nor does a gap between groups that is no wider.
+    `label_delay_hours`: labels are complete after so many hours; null is when 95 % of them came lately.
     """
 
     cache_seconds: float = 300.0
@@ -100,6 +103,10 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     gate_required: bool = False
     drift_alarm_days: float = 30.0
     drift_moved_share: float = 0.05
+    performance_alarm_days: float = 30.0
+    performance_tolerance: float = 0.05
+    fairness_gap: float = 0.1
+    label_delay_hours: float | None = None
 
 
 class VersionSpec(msgspec.Struct, frozen=True, kw_only=True):
