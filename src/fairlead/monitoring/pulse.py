@@ -23,8 +23,8 @@ __all__ = ["Pulse"]
 
 _WINDOWS = (1.5, 5.5, 15.5, 61.0)
 """Seconds. Judged is the shortest with enough answers, so that one bad second is soon forgotten, and all that
-are shorter: a version that has become slow answers so little that the good answers of the seconds before would
-outnumber it."""
+are shorter: a version that has become slow answers so little that the good answers of the seconds before
+would outnumber it."""
 _ENOUGH = 50
 _MINUTE = timedelta(seconds=60)
 _CHUNK = timedelta(seconds=15)
