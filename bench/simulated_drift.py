@@ -1,6 +1,6 @@
 """What alarms of drift are worth, on real rows: how often they are false, and how soon they come.
 
-    python bench/simulated_drift.py [--windows 1000] [--runs 60] [--seed 1]
+    python bench/simulated_drift.py [--windows 1000] [--runs 20] [--seed 1]
 
 Flights from New York, with their weather and planes, in shuffled order: 30 fields, among them one constant,
 one that is nearly always null and one of 4,000 categories. First 1,000 windows of 1,000 rows without drift,
@@ -348,7 +348,7 @@ def _cell(one: dict[str, Any], runs: int) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="What alarms of drift are worth.")
     parser.add_argument("--windows", type=int, default=1_000)
-    parser.add_argument("--runs", type=int, default=60)
+    parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     found = simulate(options.windows, options.runs, options.seed)
