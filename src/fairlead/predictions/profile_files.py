@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,8 +25,8 @@ BinsOf = Callable[[str, str], Binning | None]
 
 _MICROSECONDS = 1_000_000
 _MINUTE = pa.timestamp("us", tz="UTC")
-_SPAN = {60: 900, 3_600: 3_600}
-"""How much time is read at once: a merge holds no more in memory."""
+_SPAN = 3_600 * _MICROSECONDS
+"""So much time is read at once: a merge holds no more in memory."""
 
 
 def merge_profiles(root: Path, files: Sequence[DataFile], bins: BinsOf, seconds: int) -> DataFile:
@@ -36,19 +37,31 @@ def merge_profiles(root: Path, files: Sequence[DataFile], bins: BinsOf, seconds:
     return write_profiles(root, model, tables, PROFILES, seconds)
 
 
-def add_up(rows: pa.Table, binning: Binning | None, seconds: int) -> pa.Table:
-    """Profile rows that all lie on the same bins, with those of the same `seconds` and group added up."""
-    minute = rows.column("minute").cast(pa.int64()).to_numpy()
-    codes: list[npt.NDArray[np.int64]] = [minute - minute % (seconds * _MICROSECONDS)]
+def add_up(
+    rows: pa.Table,
+    binning: Binning | None,
+    seconds: int,
+    *,
+    starts: npt.NDArray[np.int64] | None = None,
+    by: Sequence[str] = KEYS[2:],
+) -> pa.Table:
+    """Profile rows that all lie on the same bins, with those of the same `seconds` and group added up.
+
+    `starts` gives each row another minute, in microseconds. What is not in `by` becomes null.
+    """
+    if starts is None:
+        minute = rows.column("minute").cast(pa.int64()).to_numpy()
+        starts = minute - minute % (seconds * _MICROSECONDS)
+    codes: list[npt.NDArray[np.int64]] = [starts]
     held: list[list[str | None]] = []
-    for name in KEYS[2:]:
+    for name in by:
         encoded = rows.column(name).combine_chunks().dictionary_encode()
         values: list[str | None] = encoded.dictionary.to_pylist()
         codes.append(encoded.indices.cast(pa.int64()).fill_null(len(values)).to_numpy(zero_copy_only=False))
         held.append([*values, None])
     groups, to = grouped(codes)
-    keys: dict[str, object] = {"minute": groups[0], "seconds": seconds}
-    for name, values, code in zip(KEYS[2:], held, groups[1:].tolist(), strict=True):
+    keys: dict[str, object] = {**dict.fromkeys(KEYS), "minute": groups[0], "seconds": seconds}
+    for name, values, code in zip(by, held, groups[1:].tolist(), strict=True):
         keys[name] = [values[place] for place in code]
     summed = Block.from_table(rows, binning).summed(to, groups.shape[1], binning)
     return summed.to_table(keys)
@@ -69,14 +82,15 @@ def _merged(
     root: Path, files: Sequence[DataFile], bins: Callable[[str], Binning | None], seconds: int
 ) -> Iterator[pa.Table]:
     paths = [root / file.path for file in files]
-    span = _SPAN[seconds] * _MICROSECONDS
     starts: set[int] = set()
     for path in paths:
         minutes = pq.read_table(path, columns=["minute"]).column("minute").cast(pa.int64()).to_numpy()
-        starts.update(np.unique(minutes - minutes % span).tolist())
-    for start in sorted(starts):
-        minute = pc.field("minute")
-        within = (minute >= pa.scalar(start, _MINUTE)) & (minute < pa.scalar(start + span, _MINUTE))
+        starts.update(np.unique(minutes - minutes % _SPAN).tolist())
+    # All traffic first: who asks for that alone reads no slice.
+    for whole, start in itertools.product((True, False), sorted(starts)):
+        minute, part = pc.field("minute"), pc.field("slice")
+        within = (minute >= pa.scalar(start, _MINUTE)) & (minute < pa.scalar(start + _SPAN, _MINUTE))
+        within &= part == "" if whole else part != ""
         rows = pa.concat_tables(pq.read_table(path, schema=PROFILES, filters=within) for path in paths)
         for identifier, chosen in alike(rows):
             binning = None if identifier is None else bins(identifier)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from pyarrow import dataset
 
 from fairlead.errors import InvalidQuery
 from fairlead.predictions.binning import Binning
@@ -17,12 +17,14 @@ from fairlead.predictions.columns import combine
 from fairlead.predictions.counted import CountedField, CountedWindow
 from fairlead.predictions.grouping import grouped
 from fairlead.predictions.ingest import Ingest, Snapshot
-from fairlead.predictions.profile_files import alike
+from fairlead.predictions.profile_files import add_up, alike
 from fairlead.predictions.record import Source
 
 __all__ = ["Profiles"]
 
 _MOST_WINDOWS = 100_000
+_HELD_ROWS = 2_000
+_SOME_AT_A_TIME = {"batch_size": 500, "batch_readahead": 1, "fragment_readahead": 1}
 _TRAFFIC = ("online", "batch", "stream", "edge")
 
 
@@ -62,7 +64,7 @@ class Profiles:
                 chosen &= pc.field(name) == value
         self._ingest.catch_up()
         with self._ingest.snapshot() as snapshot:
-            rows = pa.concat_tables(self._rows(snapshot, model, first, last, chosen))
+            rows = self._folded(model, self._rows(snapshot, model, first, last, chosen), first, last, step)
         return self._summed(model, rows, first, last, step)
 
     def _rows(
@@ -71,19 +73,49 @@ class Profiles:
         """The profile rows from `first` up to `last`, in microseconds."""
         kind = PROFILES.field("minute").type
         within = chosen & (pc.field("minute") < pa.scalar(last, kind))
-        yield PROFILES.empty_table()
         for file in snapshot.files:
             if file.dataset != "profiles" or file.model != model or file.first_at >= last:
                 continue
             start = first - first % (file.seconds * 1_000_000)
             if file.last_at >= start:
                 asked = within & (pc.field("minute") >= pa.scalar(start, kind))
-                yield pq.read_table(snapshot.root / file.path, schema=PROFILES, filters=asked)
+                stored = dataset.dataset(snapshot.root / file.path, schema=PROFILES)
+                for batch in stored.to_batches(filter=asked, use_threads=False, **_SOME_AT_A_TIME):
+                    if batch.num_rows:
+                        yield pa.Table.from_batches([batch])
         fresh = snapshot.fresh.predictions.get(model, ())
         if fresh:
             profiler, contracts = self._ingest.profiler, self._ingest.contracts
             for table in profiler.profiles(model, combine(fresh), contracts, keep=False):
                 yield table.filter(within & (pc.field("minute") >= pa.scalar(first, kind)))
+
+    def _folded(
+        self, model: str, tables: Iterable[pa.Table], first: int, last: int, step: int | None
+    ) -> pa.Table:
+        """The rows with those of one window and slice added up as they come, so that few are held."""
+        width = last if step is None else step * 1_000_000
+        held, count = [PROFILES.empty_table()], 0
+        for table in tables:
+            held.append(table)
+            count += table.num_rows
+            if count >= _HELD_ROWS:
+                held = [self._fold(model, pa.concat_tables(held), width)]
+                count = 0
+        return self._fold(model, pa.concat_tables(held), width)
+
+    def _fold(self, model: str, rows: pa.Table, width: int) -> pa.Table:
+        folded = [PROFILES.empty_table()]
+        for identifier, chosen in alike(rows):
+            binning = None if identifier is None else self.bins(model, identifier)
+            minute = chosen.column("minute").cast(pa.int64()).to_numpy()
+            starts = minute - minute % width
+            by = ("contract_id", "bins", "slice")
+            folded.append(
+                chosen
+                if identifier is not None and binning is None
+                else add_up(chosen, binning, 60, starts=starts, by=by)
+            )
+        return pa.concat_tables(folded)
 
     def _summed(
         self, model: str, rows: pa.Table, first: int, last: int, step: int | None
