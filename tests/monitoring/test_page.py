@@ -18,7 +18,7 @@ from fairlead.monitoring.charts import Line, diagonal, lines
 from fairlead.monitoring.drifting import Drifting
 from fairlead.monitoring.page import page
 from fairlead.monitoring.performing import Performing
-from fairlead.monitoring.report import Report, Reports
+from fairlead.monitoring.report import MonitoringReport, Reports
 from tests.monitoring.served import START, Served
 
 DAY = timedelta(days=1)
@@ -32,7 +32,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     made.close()
 
 
-def report_of(served: Served, version: str = "v1") -> Report:
+def report_of(served: Served, version: str = "v1") -> MonitoringReport:
     performing = Performing(served.registry, served.client)
     drifting = Drifting(served.registry, served.client)
     return Reports(performing, drifting).of("shop", version, START, START + DAY)
@@ -90,7 +90,7 @@ def test_what_callers_sent_is_text_in_the_page(served: Served) -> None:
 def test_a_report_can_be_sent_as_json_and_read_back(served: Served) -> None:
     serve(served, 4)
     report = report_of(served)
-    assert msgspec.json.decode(msgspec.json.encode(report), type=Report).sentence == report.sentence
+    assert msgspec.json.decode(msgspec.json.encode(report), type=MonitoringReport).sentence == report.sentence
 
 
 def test_what_is_not_there_has_no_report(served: Served) -> None:

@@ -20,7 +20,7 @@ from fairlead.errors import (
     VersionNotFound,
 )
 from fairlead.monitoring.page import page
-from fairlead.monitoring.report import Report, Reports
+from fairlead.monitoring.report import MonitoringReport, Reports
 from fairlead.registry.registry import Registry
 
 __all__ = ["report_routes"]
@@ -36,7 +36,7 @@ def report_routes(registry: Registry, reports: Reports) -> APIRouter:
     """The routes below `/models/{model}/report`. `StoreUnavailable` while ingest is away."""
     routes = APIRouter(prefix="/models/{model}/report", tags=["monitoring"], route_class=StrictRoute)
 
-    def made(model: str, version: str | None, since: str, until: datetime | None) -> Report:
+    def made(model: str, version: str | None, since: str, until: datetime | None) -> MonitoringReport:
         _, end = period(None, until, _LEAST)
         begin, end = period(since_of(since, end), end, _LEAST)
         return reports.of(model, serving(registry, model, version), begin, end)
@@ -44,7 +44,7 @@ def report_routes(registry: Registry, reports: Reports) -> APIRouter:
     @routes.get("", summary="How a version did", responses=_REFUSED)
     def get_report(
         model: str, version: _Version = None, since: _Since = "7d", until: _Until = None
-    ) -> Annotated[Report, WIRE]:
+    ) -> Annotated[MonitoringReport, WIRE]:
         """Performance by labels and estimated without, calibration, drift, slices and fairness, with every
         number that they rest on."""
         return made(model, version, since, until)

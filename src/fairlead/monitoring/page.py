@@ -13,7 +13,7 @@ from fairlead.monitoring.drift_report import DriftReport
 from fairlead.monitoring.estimates import Estimate
 from fairlead.monitoring.fairness import Disparity, Fairness, Rate
 from fairlead.monitoring.performance import Figure
-from fairlead.monitoring.report import Report
+from fairlead.monitoring.report import MonitoringReport
 
 __all__ = ["page"]
 
@@ -49,7 +49,7 @@ _FIRST = {"accuracy": "Accuracy", "mae": "Mean absolute error", "ndcg@10": "NDCG
 """The figure that is drawn over time, of the first kind that there is."""
 
 
-def page(report: Report) -> str:
+def page(report: MonitoringReport) -> str:
     """The page as HTML. What is in the report is text in it, whatever it holds."""
     name = f"{report.model} {report.version}"
     parts = [
@@ -74,7 +74,7 @@ def page(report: Report) -> str:
     return "\n".join(parts).encode("utf-8", "replace").decode("utf-8")  # a lone surrogate cannot be sent
 
 
-def _facts(report: Report) -> Iterator[tuple[str, str]]:
+def _facts(report: MonitoringReport) -> Iterator[tuple[str, str]]:
     held = report.performance
     yield "From", f"{_time(report.start)} to {_time(report.end)} UTC"
     yield "Answers", f"{held.answers:,}, {held.labelled:,} with a label"
@@ -87,7 +87,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "Made", f"{_time(report.made_at)} UTC"
 
 
-def _findings(report: Report) -> Iterator[str]:
+def _findings(report: MonitoringReport) -> Iterator[str]:
     yield "<h2>What was looked at</h2><ul>"
     shown = [one for one in report.findings if one.status in ("alarm", "error")]
     rest = [one for one in report.findings if one.status not in ("alarm", "error")]

@@ -17,10 +17,10 @@ from fairlead.monitoring.findings import Finding
 from fairlead.monitoring.performing import Performing
 from fairlead.monitoring.verdicts import findings_of
 
-__all__ = ["Report", "Reports"]
+__all__ = ["MonitoringReport", "Reports"]
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class MonitoringReport(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a version from `start` to `end`, in one `sentence` and in every figure.
 
     `drift` compares with the training data and is null where that could not be done: `drift_problem` says why
@@ -54,7 +54,7 @@ class Reports:
         self._drifting = drifting
         self._clock = clock
 
-    def of(self, model: str, version: str, since: datetime, until: datetime) -> Report:
+    def of(self, model: str, version: str, since: datetime, until: datetime) -> MonitoringReport:
         """The report of one version between the two times; `ModelNotFound` and `VersionNotFound`."""
         seen = self._performing.seen(model, version, since, until)
         rules = self._performing.rules(model)
@@ -65,7 +65,7 @@ class Reports:
             found += drift_findings(drift)
         except FairleadError as error:  # a report without its drift is worth more than none
             problem = str(error)
-        return Report(
+        return MonitoringReport(
             model=model,
             version=version,
             start=since,
