@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from fairlead.monitoring.estimates import calibrator_of, estimated, isotonic, validity
 from fairlead.monitoring.scored import Scored, scored
+from fairlead.predictions.labelled_counts import SCORE_BINS
 from tests.data.car_loan import loans
-from tests.data.employment import REFERENCE_YEAR, employment
+from tests.data.employment import REFERENCE_YEAR, Employment, employment
 
 # NannyML/nannyml, docs/example_notebooks/"Tutorial - Estimating Standard Performance Metrics - Binary
 # Classification.ipynb", the result of CBPE with chunks of 5,000: estimated roc_auc and f1 of the first eight.
@@ -103,3 +104,18 @@ def test_no_rows_have_no_estimate() -> None:
     calibrator = calibrator_of(labelled(500))
     assert calibrator is not None
     assert estimated(scored([], []), calibrator) == []
+
+
+def test_scores_as_the_log_bins_them_estimate_as_well() -> None:
+    reference, people = employment().of(REFERENCE_YEAR), employment().of(2017)
+
+    def cells(held: Employment, known: bool) -> Scored:
+        bins = np.minimum(np.floor(held.probability * SCORE_BINS), SCORE_BINS - 1)
+        score = (bins + 0.5) / SCORE_BINS
+        return scored(score, held.prediction == 1, held.label if known else None)
+
+    calibrator = calibrator_of(cells(reference, True))
+    assert calibrator is not None
+    found = {one.name: one.value for one in estimated(cells(people, False), calibrator)}
+    assert abs(found["accuracy"] - (people.prediction == people.label).mean()) < 0.002
+    assert found["auc"] == pytest.approx(0.904230, abs=5e-4)
