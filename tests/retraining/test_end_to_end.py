@@ -18,7 +18,7 @@ from fairlead.errors import InvalidRetraining, ModelNotFound, RetrainingNotFound
 from tests.servers import Servers
 from tests.waiting import wait_until
 
-ROWS = 400
+ROWS = 160
 TRAINER = """
 [trainers.{name}]
 callable = "tests.retraining.trainers:{name}"
@@ -27,7 +27,7 @@ folder = "{root}"
 POLICY = """
 [retraining.{name}]
 trainer = "{name}"
-least = 100
+least = 50
 cooldown = "1h"
 plan = {{ strategy = "blue-green", bake = "0s" }}
 """
