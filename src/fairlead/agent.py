@@ -34,6 +34,8 @@ _STEP_SECONDS = 0.01
 _LOOK_AGAIN_SECONDS = 1.0
 """Should a commit ever go unheard, it is noticed so much later."""
 _SWEEP_SECONDS = 600.0
+_PATIENCE_SECONDS = 5.0
+"""A new database has no tables until control, which begins at the same time, has made them."""
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
 
 
@@ -59,19 +61,22 @@ class Agent:
         self._next_sweep = time.monotonic() + _SWEEP_SECONDS
 
     def run(self, stop: threading.Event) -> None:
-        """Follows until `stop` is set; says once when database or disk are away, and when they are back."""
-        delay = 0.0
+        """Follows until `stop` is set; says once when database or disk stay away, and when they are back."""
+        delay, away_since, told = 0.0, 0.0, False
         while not stop.is_set():
             try:
                 with closing(self._database.watch()) as watcher:
                     while not stop.is_set():
                         self._step(watcher, stop)
-                        if delay:
+                        if told:
                             logger.info("following again")
-                            delay = 0.0
+                        delay, told = 0.0, False
             except (FairleadError, OSError, msgspec.MsgspecError) as error:
-                log = logger.debug if delay else logger.warning
-                log("waiting: %s", error)
+                now = time.monotonic()
+                away_since = away_since if delay else now
+                if not told and now - away_since >= _PATIENCE_SECONDS:
+                    logger.warning("waiting: %s", error)
+                    told = True
                 delay = min(_LONGEST_DELAY, max(_FIRST_DELAY, 2 * delay))
                 stop.wait(delay)
         self._traffic.stop()

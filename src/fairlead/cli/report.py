@@ -80,14 +80,6 @@ def _shown(found: VersionReport) -> Iterator[RenderableType]:
             "label join rate": None if rate is None else f"{rate:.1%}",
         }
     )
-    rows = [
-        [_SIGNS[one.status], one.kind, escape(one.subject), escape(one.slice), escape(one.sentence)]
-        for one in found.findings[:_MOST]
-    ]
-    if rows:
-        yield table(("", "kind", "of", "slice", "found"), rows)
-    if (more := len(found.findings) - _MOST) > 0:
-        yield f"[dim]{more} more in --json and --html.[/]"
     figures = {one["name"]: one for one in held["figures"]}
     guesses = {one["name"]: one for one in held["estimates"]}
     names = list(dict.fromkeys([*figures, *guesses]))
@@ -96,6 +88,14 @@ def _shown(found: VersionReport) -> Iterator[RenderableType]:
         yield table(
             ("figure", "by labels", "estimated without"), told, right=("by labels", "estimated without")
         )
+    rows = [
+        [_SIGNS[one.status], one.kind, escape(one.subject), escape(one.slice), escape(one.sentence)]
+        for one in [one for one in found.findings if one.status != "ok"][:_MOST]
+    ]
+    if rows:
+        yield table(("", "kind", "of", "slice", "found"), rows)
+    if (more := len(found.findings) - len(rows)) > 0:
+        yield f"[dim]{more} more in --json and --html; those that are well are not listed here.[/]"
 
 
 def _ranged(one: dict[str, Any] | None) -> str:

@@ -23,8 +23,11 @@ class Line(NamedTuple):
     points: Sequence[tuple[float | None, float | None, float | None]]
 
 
-def lines(title: str, places: Sequence[str], drawn: Sequence[Line]) -> str:
-    """Lines with their bands over equal steps; nothing where no value is known."""
+def lines(
+    title: str, places: Sequence[str], drawn: Sequence[Line], reach: tuple[float, float] | None = None
+) -> str:
+    """Lines with their bands over equal steps; nothing where no value is known. `reach` is the least and the
+    most that is drawn, where what was seen does not tell."""
     known = [
         value
         for line in drawn
@@ -34,7 +37,7 @@ def lines(title: str, places: Sequence[str], drawn: Sequence[Line]) -> str:
     ]
     if not known:
         return ""
-    low, high = _room(min(known), max(known))
+    low, high = reach or _room(min(known), max(known))
 
     def x(index: int) -> float:
         return _LEFT + (_WIDTH - _LEFT - 10) * (index + 0.5) / max(len(places), 1)

@@ -146,7 +146,7 @@ def _performance(held: Performance) -> Iterator[str]:
             break
     yield lines("Share of answers with a label", places, [
         Line("label join rate", "real", [(_rate(moment), None, None) for moment in held.moments])
-    ])  # fmt: skip
+    ], reach=(0.0, 1.0))  # fmt: skip
     if held.back_test:
         yield "<details><summary>Estimates beside what labels showed later</summary>"
         yield _table(
