@@ -131,6 +131,12 @@ class RecordNotFound(FairleadError):
     code = "record_not_found"
 
 
+class NotExplainable(FairleadError):
+    """What was asked to be explained cannot be: the message says what is missing."""
+
+    code = "not_explainable"
+
+
 class BinsNotFound(FairleadError):
     """Nothing of that model was ever counted on such bins, or its contract has no reference."""
 

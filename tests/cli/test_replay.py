@@ -23,7 +23,14 @@ from fairlead.client.admin import Admin
 from fairlead.client.http import Client
 from fairlead.contracts.contract import Contract, Field, Output
 from fairlead.contracts.document import to_toml
-from fairlead.errors import Cancelled, InvalidQuery, RecordNotFound, ReplayNotFound, VersionNotFound
+from fairlead.errors import (
+    Cancelled,
+    InvalidQuery,
+    NotExplainable,
+    RecordNotFound,
+    ReplayNotFound,
+    VersionNotFound,
+)
 from tests.servers import Servers
 from tests.waiting import wait_until
 
@@ -96,9 +103,9 @@ def client(servers: Servers) -> Iterator[Client]:
         yield asking
 
 
-def run(servers: Servers, *arguments: str, status: int = 0) -> Result:
+def run(servers: Servers, *arguments: str, status: int = 0, command: str = "replay") -> Result:
     addresses = {"FAIRLEAD_URL": servers.url, "FAIRLEAD_ADMIN_URL": servers.admin_url, "NO_COLOR": "1"}
-    done = CliRunner(env={**addresses, "COLUMNS": "160"}).invoke(cli, ["replay", *arguments])
+    done = CliRunner(env={**addresses, "COLUMNS": "160"}).invoke(cli, [command, *arguments])
     assert done.exit_code == status, done.output
     assert "Traceback" not in done.output
     return done
@@ -137,6 +144,34 @@ def test_a_single_prediction_gives_the_same_bits_again(
     assert found.replayed.probabilities == answer.probabilities
     (one,) = json.loads(run(servers, answer.request_id, "--row", "0", "--json").stdout)
     assert (one["row"], one["verdict"], one["largest_difference"]) == (0, "identical", 0.0)
+
+
+@pytest.mark.parametrize("model", ["classes", "numbers", "pickled"])
+def test_a_request_is_explained_by_what_the_model_goes_by(
+    model: str, servers: Servers, admin: Admin, client: Client
+) -> None:
+    answer = client.predict(model, {"age": 80.5, "visits": 3}, request_id=f"why/{model}?#1")
+    told = run(servers, answer.request_id, command="explain").stdout
+    found = json.loads(run(servers, answer.request_id, "--json", command="explain").stdout)
+    assert found["sentence"] in " ".join(told.split())
+    age, visits = found["features"]
+    assert (age["feature"], age["value"], visits["value"]) == ("age", 80.5, 3)
+    assert age["contribution"] > 10 * abs(visits["contribution"])
+    assert found["base"] + age["contribution"] + visits["contribution"] == pytest.approx(found["value"])
+    assert found["agrees"]
+    assert admin.explain(answer.request_id).explained_at.isoformat()[:19] == found["explained_at"][:19]
+
+
+def test_what_cannot_be_explained_is_refused_with_the_reason(
+    servers: Servers, admin: Admin, client: Client
+) -> None:
+    client.predict("ranked", {"day": 0.5}, request_id="order")
+    with pytest.raises(NotExplainable, match="is a ranking"):
+        admin.explain("order")
+    assert "There is no record" in run(servers, "nobody", command="explain", status=1).stderr
+    client.predict_batch("classes", [{"age": 20.5, "visits": 1}] * 2, request_id="two")
+    assert "has 2 rows" in run(servers, "two", command="explain", status=1).stderr
+    assert admin.explain("two", row=1).row == 1
 
 
 @pytest.mark.parametrize(

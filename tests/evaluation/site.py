@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -57,13 +58,14 @@ class Site:
         plain = msgspec.json.decode(msgspec.json.encode(arguments))
         return msgspec.json.decode(self._operations.answer(op, plain))
 
-    def register(self, version: str, onnx: bytes, **options: Any) -> VersionSpec:
+    def register(self, version: str, onnx: bytes | Mapping[str, bytes], **options: Any) -> VersionSpec:
         spec = stored(self.blobs, onnx, version=version, **options)
         self.registry.register(NewVersion(spec=spec, framework="onnx", created_by="ann"))
         self.specs[version] = spec
         place = self.folder.versions / spec.manifest.digest
         place.mkdir(exist_ok=True)
-        (place / "model.onnx").write_bytes(onnx)
+        for name, content in ({"model.onnx": onnx} if isinstance(onnx, bytes) else onnx).items():
+            (place / name).write_bytes(content)
         return spec
 
     def serve(self, weights: dict[str, tuple[str, Role, float]], generation: int = 1) -> None:

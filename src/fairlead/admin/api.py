@@ -17,6 +17,7 @@ from fairlead.admin.alerts import alert_routes
 from fairlead.admin.blobs import blob_routes
 from fairlead.admin.drift import drift_routes
 from fairlead.admin.experiments import experiment_routes
+from fairlead.admin.explanations import explanation_routes
 from fairlead.admin.freezes import freeze_routes
 from fairlead.admin.gates import gate_routes
 from fairlead.admin.models import model_routes
@@ -37,6 +38,7 @@ from fairlead.admin.versions import version_routes
 from fairlead.admin.wire import Json, describe
 from fairlead.alerts.delivery import Deliveries
 from fairlead.evaluation.jobs import Replays
+from fairlead.explanations.explaining import Explaining
 from fairlead.gate.runs import Gates
 from fairlead.monitoring.drifting import Drifting
 from fairlead.monitoring.performing import Performing
@@ -128,6 +130,8 @@ def create_app(
     drifting = Drifting(registry, ingest)
     routes.include_router(drift_routes(drifting, Separating(registry, ingest)))
     routes.include_router(gate_routes(gates))
+    explaining = Explaining(registry, ingest, folder, trust_pickle=settings.trust_pickle)
+    routes.include_router(explanation_routes(explaining))  # before the route that takes every path
     routes.include_router(prediction_routes(ingest, registry))
     performing = Performing(registry, ingest)
     routes.include_router(performance_routes(registry, performing))

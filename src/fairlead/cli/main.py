@@ -92,6 +92,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "predict": Entry("predictions", "Ask a model for one prediction."),
         "predictions": Entry("predictions", "Query the prediction log."),
         "replay": Entry("replay", "Replay a logged request, or logged traffic by another version."),
+        "explain": Entry("explaining", "Explain a logged request: how much each feature moved the answer."),
         "outcomes": Entry("predictions", "Report what became of predictions, or let control read it."),
     },
     "About": {

@@ -15,6 +15,7 @@ import msgspec
 from fairlead.client.alerts import AlertCalls
 from fairlead.client.drift import DriftCalls
 from fairlead.client.experiments import ExperimentCalls
+from fairlead.client.explanations import ExplanationCalls
 from fairlead.client.freezes import FreezeCalls
 from fairlead.client.gates import GateCalls
 from fairlead.client.paths import json_body, path_of
@@ -58,6 +59,7 @@ HandStage = Literal["staging", "archived", "none"]
 class Admin(
     RolloutCalls,
     ExperimentCalls,
+    ExplanationCalls,
     GateCalls,
     FreezeCalls,
     ReplayCalls,

@@ -32,7 +32,7 @@ from fairlead.registry.registry import Registry
 from fairlead.registry.versions import VersionSpec
 from fairlead.serving.folder import DataFolder
 
-__all__ = ["Answered", "Replayed", "replay_request"]
+__all__ = ["Answered", "Replayed", "records_of", "replay_request", "version_of"]
 
 Record = Mapping[str, Any]
 
@@ -100,7 +100,18 @@ def replay_request(
     Models run in processes of their own. Raises `RecordNotFound` when the log has no such request or row, and
     `StoreUnavailable` while log or database are away.
     """
-    records = [
+    records = records_of(ingest, request_id, row)
+    found: list[Replayed] = []
+    for model, version in dict.fromkeys((record["model"], version_of(record)) for record in records):
+        group = [record for record in records if (record["model"], version_of(record)) == (model, version)]
+        found += _Group(registry, folder, trust_pickle).replay(model, version, group)
+    return sorted(found, key=lambda replayed: (replayed.row, replayed.at))
+
+
+def records_of(ingest: IngestClient, request_id: str, row: int | None = None) -> list[Record]:
+    """The records of a request, or of one row of it, without copies for shadows, in the order of rows and
+    time. Raises `RecordNotFound`, and `StoreUnavailable` while the log is away."""
+    records: list[Record] = [
         record for record in ingest.call("find", request_id=request_id) if record["source"] != "shadow"
     ]
     if row is not None:
@@ -111,14 +122,10 @@ def replay_request(
             + (f" with row {row}." if row is not None else "."),
             remedy="It was shed, or its record has expired; an answer is in the log within 2 s.",
         )
-    found: list[Replayed] = []
-    for model, version in dict.fromkeys((record["model"], _version(record)) for record in records):
-        group = [record for record in records if (record["model"], _version(record)) == (model, version)]
-        found += _Group(registry, folder, trust_pickle).replay(model, version, group)
-    return sorted(found, key=lambda replayed: (replayed.row, replayed.at))
+    return records
 
 
-def _version(record: Record) -> str | None:
+def version_of(record: Record) -> str | None:
     """The version that answered; of a row that was not answered, the one that was to."""
     version: str | None = record["served_version"]
     return version if version is not None or record["status"] == "ok" else record["assigned_version"]
@@ -296,7 +303,7 @@ def _replayed(record: Record, verdict: Verdict, explanation: str, **more: Any) -
         row=record["row"],
         at=datetime.fromisoformat(at) if isinstance(at, str) else at,
         model=record["model"],
-        version=_version(record),
+        version=version_of(record),
         source=record["source"],
         verdict=verdict,
         explanation=explanation,

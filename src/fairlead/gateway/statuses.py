@@ -22,6 +22,7 @@ STATUS_OF: dict[type[e.FairleadError], int] = {
     e.VersionNotFound: 404,
     e.AliasNotFound: 404,
     e.RecordNotFound: 404,
+    e.NotExplainable: 422,
     e.BinsNotFound: 404,
     e.BlobNotFound: 404,
     e.VersionExists: 409,

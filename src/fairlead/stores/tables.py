@@ -19,6 +19,7 @@ __all__ = [
     "alias_events",
     "audit",
     "contracts",
+    "explanations",
     "freezes",
     "gate_runs",
     "gateway_plans",
@@ -305,6 +306,15 @@ retrainings = Table(
 )
 Index(None, retrainings.c.model, retrainings.c.number, unique=True)
 Index(None, retrainings.c.state)
+
+explanations = Table(
+    "explanations",
+    metadata,
+    Column("prediction", Text, primary_key=True),  # the record's prediction_id
+    _model(),
+    _text("body"),  # Kept, without the features' values
+    _at(),
+)
 
 layers = Table(
     "layers",
