@@ -50,6 +50,7 @@ bench-peers: setup ## Fairlead beside other model servers (2.3 GB of packages); 
 simulate: setup ## what verdicts and alarms are worth: false ones, power, delay
 	$(BIN)/python bench/simulate.py $(ARGS)
 	$(BIN)/python bench/simulated_drift.py
+	$(BIN)/python bench/simulated_performance.py
 
 drills: setup ## break a running Fairlead on purpose, at length
 	FAIRLEAD_TEST_DRILLS=long $(BIN)/python -m pytest -m drill -n 0 $(ARGS)

@@ -103,7 +103,7 @@ def run_control(settings: Settings) -> None:
             Happenings(database),
             LogHealth(ingest, folder.root),
             PerformingLooker(registry, ingest),
-            DriftLooker(Drifting(registry, ingest), registry),
+            DriftLooker(Drifting(registry, ingest), registry, seconds=settings.drift_look_seconds),
         ]
         loop = Loop(database, lookers, [alerting, retraining.told], name=name)
         app = create_app(

@@ -176,6 +176,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = 7.0
 
+    drift_look_seconds: Annotated[
+        _Positive,
+        Meta(
+            description="How often control looks for drift; the false alarms that a model's "
+            "`drift_alarm_days` allows are shared out among the looks."
+        ),
+    ] = 300.0
     alerts_file: Annotated[
         str,
         Meta(

@@ -23,6 +23,7 @@ SETTINGS = """
 [trainers.waiting]
 callable = "tests.retraining.trainers:waiting"
 folder = "{root}"
+nice = 0
 [retraining.shop]
 trainer = "waiting"
 least = 20

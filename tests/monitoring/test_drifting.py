@@ -281,6 +281,27 @@ def test_the_looker_tells_of_each_question_once_by_the_window_that_shows_most(
     assert told["land", "moved-share", "training"].status == "ok"
 
 
+def test_the_looker_sees_what_came_in_the_minute_that_runs(
+    drifting: Drifting, registry: Registry, log: Counted
+) -> None:
+    log.add(NOW, rows(1000, 2, shift=8.0))
+    found = DriftLooker(drifting, registry).look(NOW + timedelta(seconds=10))
+    assert ("age", "alarm") in {(one.subject, one.status) for one in found}
+
+
+def test_whoever_looks_more_often_asks_for_more_evidence_at_each_look(
+    drifting: Drifting, registry: Registry, log: Counted
+) -> None:
+    log.add(NOW - timedelta(minutes=5), rows(800, 2, nulls=0.015))
+
+    def statuses(seconds: float) -> set[str]:
+        found = DriftLooker(drifting, registry, seconds=seconds).look(NOW)
+        return {one.status for one in found if (one.subject, one.measure) == ("age", "null-share")}
+
+    assert statuses(300.0) == {"alarm"}
+    assert statuses(1e-12) == {"ok"}
+
+
 def test_the_looker_says_nothing_of_models_that_are_not_in_production(
     database: Database, blobs: Blobs, log: Counted
 ) -> None:

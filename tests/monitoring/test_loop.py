@@ -83,7 +83,9 @@ def test_a_slow_looker_keeps_none_waiting(database: Database) -> None:
     loop = Loop(database, [held_up, quick], name="a")
     loop.start()
     try:
-        wait_until(lambda: quick.looks > 5)
+        wait_until(lambda: held_up.looks)
+        seen = quick.looks
+        wait_until(lambda: quick.looks > seen + 5)
         assert held_up.looks == 1
     finally:
         go_on.set()

@@ -23,6 +23,7 @@ TRAINER = """
 [trainers.{name}]
 callable = "tests.retraining.trainers:{name}"
 folder = "{root}"
+nice = 0
 """
 POLICY = """
 [retraining.{name}]

@@ -1,4 +1,7 @@
-"""Trainers as a team would write them, and some that go wrong. They run in processes of their own."""
+"""Trainers as a team would write them, and some that go wrong. They run in processes of their own.
+
+Those that learn nothing import nothing to learn with: it takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sklearn.linear_model import LogisticRegression
-
 from fairlead.retraining.task import Task
 
 
 def fitting(task: Task) -> Any:
     """Learns what the rows say."""
+    from sklearn.linear_model import LogisticRegression
+
     rows = task.table().to_pandas()
     print(f"{len(rows)} rows with {', '.join(task.features)}")
     return LogisticRegression().fit(rows[list(task.features)], rows[task.target])
@@ -21,6 +24,8 @@ def fitting(task: Task) -> Any:
 
 def contrary(task: Task) -> Any:
     """Learns the opposite."""
+    from sklearn.linear_model import LogisticRegression
+
     rows = task.table().to_pandas()
     return LogisticRegression().fit(rows[list(task.features)], 1 - rows[task.target])
 

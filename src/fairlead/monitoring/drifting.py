@@ -197,15 +197,16 @@ class DriftLooker:
     its training data, and slice by slice at its last hour beside the week before that."""
 
     name = "drift"
-    seconds = 300.0
 
-    def __init__(self, drifting: Drifting, registry: Registry) -> None:
+    def __init__(self, drifting: Drifting, registry: Registry, *, seconds: float = 300.0) -> None:
         self._drifting = drifting
         self._registry = registry
+        self.seconds = seconds
 
     def look(self, now: datetime) -> list[Finding]:
-        """One finding for each question about each field, of the window that shows the most."""
-        end = now.replace(second=0, microsecond=0)
+        """One finding for each question about each field, of the window that shows the most. Windows begin
+        with a minute, and hold what has come of the one that runs."""
+        minute = now.replace(second=0, microsecond=0)
         asked: list[tuple[timedelta, Against]] = [(span, "training") for span in _SPANS]
         asked.append((_SPANS[1], "before"))
         looks = len(asked) * _DAY.total_seconds() / self.seconds
@@ -215,7 +216,12 @@ class DriftLooker:
                 continue
             for span, against in asked:
                 report = self._drifting.report(
-                    model.name, end - span, end, version=model.production, against=against, looks_a_day=looks
+                    model.name,
+                    minute - span,
+                    now,
+                    version=model.production,
+                    against=against,
+                    looks_a_day=looks,
                 )
                 for one in drift_findings(report):
                     if one.key not in found or _tells_more(one, found[one.key]):
