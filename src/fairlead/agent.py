@@ -15,6 +15,7 @@ from contextlib import closing
 import msgspec
 
 from fairlead.errors import FairleadError
+from fairlead.monitoring.metering import Meter
 from fairlead.registry.registry import Registry
 from fairlead.rollouts.delivery import Delivery
 from fairlead.rollouts.overrides import Overrides
@@ -36,6 +37,7 @@ _LOOK_AGAIN_SECONDS = 1.0
 _SWEEP_SECONDS = 600.0
 _PATIENCE_SECONDS = 5.0
 """A new database has no tables until control, which begins at the same time, has made them."""
+_METER_SECONDS = 5.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
 
 
@@ -58,7 +60,9 @@ class Agent:
         self._delivery = Delivery(registry, folder, settings)
         self._reports = Reports(self._database, folder)
         self._overrides = Overrides(self._traffic, folder)
+        self._meter = Meter(self._database, folder)
         self._next_sweep = time.monotonic() + _SWEEP_SECONDS
+        self._next_reading = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Follows until `stop` is set; says once when database or disk stay away, and when they are back."""
@@ -93,5 +97,8 @@ class Agent:
             if now >= self._next_sweep:
                 self._delivery.files.sweep()
                 self._next_sweep = now + _SWEEP_SECONDS
+            if now >= self._next_reading:
+                self._next_reading = now + _METER_SECONDS
+                self._meter.read()
             if watcher.wait(_STEP_SECONDS) or self._delivery.due or now >= look_again:
                 return

@@ -183,6 +183,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "`drift_alarm_days` allows are shared out among the looks."
         ),
     ] = 300.0
+    price_per_core_hour: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="What an hour of one core costs; 0 is no price. A model's own setting wins.",
+        ),
+    ] = 0.0
+    price_currency: Annotated[
+        str, Meta(max_length=16, description="What prices are in, as shown beside them.")
+    ] = ""
+
     alerts_file: Annotated[
         str,
         Meta(

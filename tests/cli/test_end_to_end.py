@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -552,6 +553,37 @@ def test_windows_tell_how_versions_did(servers: Servers, files: Path, admin: Adm
     windows = wait_until(lambda: admin.windows("windows", since))
     assert sum(window.ok for window in windows) == 10
     assert {gateway.live for gateway in admin.gateways()} == {True}
+
+
+def test_what_answers_cost_is_told_by_version_and_by_caller(servers: Servers, files: Path) -> None:
+    two_versions(servers, files, "priced")
+    run(servers, "configure", "priced", "price_per_core_hour=36000")
+    for number, use_case in enumerate(("checkout", "checkout", "search")):
+        row = json.dumps({**SAMPLE, "petal_width": 7.7 + number})  # in no cache
+        run(servers, "predict", "priced", "--json", row, "--use-case", use_case)
+    found = wait_until(
+        lambda: [one for one in answer(servers, "cost", "priced")["lines"] if one["answers"] == 3]
+    )
+    (line,) = found
+    assert (line["shown"], line["name"], line["computed"]) == ("version", "v1", 3)
+    assert line["run_seconds"] > 0
+    assert line["load_seconds"] > 0
+    assert line["cost"] == pytest.approx(10 * line["compute_seconds"])
+    callers = wait_until(
+        lambda: [
+            told for told in [answer(servers, "cost", "priced", "--by", "use-case")["lines"]]
+            if sum(one["answers"] for one in told) == 3
+        ]
+    )[0]  # fmt: skip
+    named = {one["name"]: one for one in callers}
+    assert set(named) == {"checkout", "search"}
+    assert named["checkout"]["cost"] == pytest.approx(2 * named["search"]["cost"], rel=1e-6)
+    assert "checkout" in run(servers, "cost", "priced", "--since", "1h", "--by", "use-case").stdout
+    assert "per 1,000 answers" in run(servers, "metrics", "priced", "v1").stdout
+    with urllib.request.urlopen(f"{servers.url}/metrics") as told:
+        assert 'model_price_per_core_hour{model_name="priced"} 36000' in told.read().decode()
+    assert "neither a span" in run(servers, "cost", "--since", "soon", status=1).stderr
+    assert refusal(servers, "cost", "nowhere")["code"] == "model_not_found"
 
 
 def test_a_rollout_is_started_shown_commanded_and_ended_from_the_command_line(

@@ -15,6 +15,7 @@ from fastapi_offline import FastAPIOffline
 from fairlead import __version__
 from fairlead.admin.alerts import alert_routes
 from fairlead.admin.blobs import blob_routes
+from fairlead.admin.cost import cost_routes
 from fairlead.admin.drift import drift_routes
 from fairlead.admin.experiments import experiment_routes
 from fairlead.admin.explanations import explanation_routes
@@ -40,6 +41,7 @@ from fairlead.alerts.delivery import Deliveries
 from fairlead.evaluation.jobs import Replays
 from fairlead.explanations.explaining import Explaining
 from fairlead.gate.runs import Gates
+from fairlead.monitoring.costing import Costing
 from fairlead.monitoring.drifting import Drifting
 from fairlead.monitoring.performing import Performing
 from fairlead.monitoring.report import Reports
@@ -73,7 +75,7 @@ _TAGS = [
     {
         "name": "monitoring",
         "description": "Whether what comes is as it was, how versions do by their labels, "
-        "and whom they treat how.",
+        "whom they treat how, and what they cost.",
     },
     {"name": "replays", "description": "Logged requests again, by the version that answered or another."},
     {"name": "alerts", "description": "What is wrong, who is told, and what to do about it."},
@@ -136,6 +138,7 @@ def create_app(
     performing = Performing(registry, ingest)
     routes.include_router(performance_routes(registry, performing))
     routes.include_router(report_routes(registry, Reports(performing, drifting)))
+    routes.include_router(cost_routes(Costing(registry, ingest, settings)))
     replays = Replays(registry, ingest, folder, trust_pickle=settings.trust_pickle)
     routes.include_router(replay_routes(replays))
     routes.include_router(retraining_routes(retraining))

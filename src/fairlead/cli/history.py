@@ -9,6 +9,7 @@ import click
 from rich.console import RenderableType
 from rich.markup import escape
 
+from fairlead.cli.cost import per_thousand
 from fairlead.cli.moments import moment
 from fairlead.cli.shell import Command, Shell
 from fairlead.cli.tables import facts, percent, stage_text, table, time_text
@@ -132,6 +133,7 @@ def metrics(shell: Shell, /, model: str, version: str, window: str) -> None:
         "errors": _share(found.error_rate),
         "cache hits": _share(found.cache_hit_rate),
         "latency": _latency(found),
+        "compute": _compute(shell, model, version, window),
         "between": f"{time_text(found.start)} and {time_text(found.end)} UTC",
     }
     shell.show(found, facts(told))
@@ -139,6 +141,13 @@ def metrics(shell: Shell, /, model: str, version: str, window: str) -> None:
 
 def _share(value: float | None) -> str | None:
     return None if value is None else percent(100 * value)
+
+
+def _compute(shell: Shell, model: str, version: str, window: str) -> str | None:
+    """What a thousand answers took; of whole hours, the one in which the window begins included."""
+    report = shell.admin.cost(model, since=window)
+    took = [per_thousand(line, report.currency) for line in report.lines if line.name == version]
+    return f"{escape(took[0])} per 1,000 answers" if took and took[0] else None
 
 
 def _latency(found: Window) -> str | None:

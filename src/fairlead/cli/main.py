@@ -43,6 +43,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "card": Entry("models", "Print the model card of a version as Markdown."),
         "contract": Entry("models", "Print the data contract of a model as TOML."),
         "metrics": Entry("history", "Show how a version has answered lately."),
+        "cost": Entry("cost", "Show how much compute answers took, and what it cost."),
         "shadow": Entry("shadow", "Show what a shadow would have answered, and on whom it differs."),
         "monitoring": Entry("monitoring", "Look after the counts that monitoring rests on."),
         "drift": Entry("drift", "Show whether what comes is of the kind that the model was trained on."),

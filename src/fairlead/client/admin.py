@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import msgspec
 
 from fairlead.client.alerts import AlertCalls
+from fairlead.client.cost import CostCalls
 from fairlead.client.drift import DriftCalls
 from fairlead.client.experiments import ExperimentCalls
 from fairlead.client.explanations import ExplanationCalls
@@ -60,6 +61,7 @@ class Admin(
     RolloutCalls,
     ExperimentCalls,
     ExplanationCalls,
+    CostCalls,
     GateCalls,
     FreezeCalls,
     ReplayCalls,

@@ -114,7 +114,14 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
     )
     repository = Repository(plane, folder, refresher.warm, control=settings.repository_control)
     faces = Faces(plane, folder, repository, body_bytes=settings.max_body_bytes)
-    app = RestApp(plane, folder, counters.row(ArmKey()), faces, default_model=settings.default_model)
+    app = RestApp(
+        plane,
+        folder,
+        counters.row(ArmKey()),
+        faces,
+        default_model=settings.default_model,
+        price=settings.price_per_core_hour,
+    )
     limits = Limits(
         body_bytes=settings.max_body_bytes,
         header_bytes=settings.max_header_bytes,

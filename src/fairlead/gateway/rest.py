@@ -61,9 +61,11 @@ class RestApp:
         faces: Faces,
         *,
         default_model: str = "",
+        price: float = 0.0,
     ) -> None:
         self._plane = plane
         self._folder = folder
+        self._price = price  # of a core and hour; 0 is none
         self._strays = strays  # counts requests that reached no model
         self._router = Router(default_model)
         self._faces = faces
@@ -280,6 +282,12 @@ class RestApp:
             Gauge("fairlead_alerts_firing", (alert.model, alert.rule, alert.severity), count)
             for alert, count in firing.items()
         ]
+        for name, live in self._plane.models.items():
+            arm = next(iter(live.pins.values()), None)
+            own = None if arm is None else arm.version.spec.settings.price_per_core_hour
+            price = self._price if own is None else own
+            if price:
+                gauges.append(Gauge("model_price_per_core_hour", (name,), price))
         now = time.time()
         for report in self._folder.read_reports():
             alive = now - report.at < _LIVE_SECONDS

@@ -27,6 +27,7 @@ _NAMES = ModelSettings.__struct_fields__
 _OF_THE_MODEL = (
     "gate_required", "drift_alarm_days", "drift_moved_share", "performance_alarm_days",
     "performance_tolerance", "fairness_gap", "label_delay_hours",
+    "price_per_core_hour",
 )  # fmt: skip
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "cache_seconds": (lambda value: 0 <= value < math.inf, "0 (no cache) or more seconds"),
@@ -49,6 +50,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "performance_tolerance": (lambda value: 0 <= value < 1, "from 0 to less than 1, as a share of rows"),
     "fairness_gap": (lambda value: 0 <= value <= 1, "from 0 to 1, as a share of rows"),
     "label_delay_hours": (lambda value: 0 <= value <= 8_760, "from 0 to 8,760 hours"),
+    "price_per_core_hour": (lambda value: 0 <= value < math.inf, "0 or more, in the server's currency"),
 }
 
 

@@ -86,6 +86,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     one false alarm in so many days at most, on average; `performance_tolerance`: a risk that is higher by no
     more than this does not matter. `fairness_gap`: nor does a gap between groups that is no wider.
     `label_delay_hours`: labels are complete after so many hours; null is when 95 % of them came lately.
+    `price_per_core_hour`: what an hour of the cores that it runs on costs; null is what the server says.
     """
 
     cache_seconds: float = 300.0
@@ -107,6 +108,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     performance_tolerance: float = 0.05
     fairness_gap: float = 0.1
     label_delay_hours: float | None = None
+    price_per_core_hour: float | None = None
 
 
 class VersionSpec(msgspec.Struct, frozen=True, kw_only=True):

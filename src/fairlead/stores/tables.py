@@ -11,13 +11,15 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Column, Index, Integer, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text
 
 from fairlead.stores.database import UtcDateTime
 
 __all__ = [
+    "COMPUTE",
     "alias_events",
     "audit",
+    "compute_hours",
     "contracts",
     "explanations",
     "freezes",
@@ -315,6 +317,20 @@ explanations = Table(
     _text("body"),  # Kept, without the features' values
     _at(),
 )
+
+COMPUTE = ("run_ns", "shadow_ns", "load_ns", "rows", "answers")
+
+compute_hours = Table(
+    "compute_hours",
+    metadata,
+    Column("place", Text, primary_key=True),  # whose counters: those of one data folder
+    Column("model", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("hour", UtcDateTime, primary_key=True),
+    *(Column(name, BigInteger, nullable=False) for name in COMPUTE),  # within the hour
+    *(Column(f"seen_{name}", BigInteger, nullable=False) for name in COMPUTE),  # where the counters stood
+)
+Index(None, compute_hours.c.hour)
 
 layers = Table(
     "layers",

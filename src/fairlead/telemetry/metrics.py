@@ -82,6 +82,12 @@ METRICS: tuple[Metric, ...] = (
         ("model_name", "rule", "severity"),
         "Alerts that fire, as control last wrote them; those about the server have no model.",
     ),
+    Metric(
+        "model_price_per_core_hour",
+        "gauge",
+        ("model_name",),
+        "What an hour of one core costs for the model; times its seconds of runs and loads, its cost.",
+    ),
     Metric("gateway_up", "gauge", ("gateway",), "1 for each gateway worker with a fresh heartbeat."),
 )
 
