@@ -122,3 +122,12 @@ class Served:
                     received_at=moment + 1_000_000,
                 )  # fmt: skip
                 self.writer.append(frame(told))
+
+    def late(self, at: timedelta, index: int, label: Any, *, version: str = "v1") -> None:
+        """The label of an answer that was served `at` as number `index`, a day later."""
+        first = AT + int(at.total_seconds() * 1e6)
+        told = make_outcome(
+            metric="label", value=label, request_id=f"{version}-{first}-{index}", at=first,
+            received_at=first + 86_400_000_000,
+        )  # fmt: skip
+        self.writer.append(frame(told))

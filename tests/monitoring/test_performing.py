@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -137,6 +138,40 @@ def test_the_looker_looks_at_versions_that_answer_and_are_known(served: Served) 
     served.serve([1], [1], at=HOUR, version="nobody knows it")
     found = PerformingLooker(served.registry, served.client).look(START + DAY)
     assert {one.version for one in found} == {"v1", "v2"}
+
+
+def test_the_reference_is_asked_for_once_and_again_when_a_late_label_changes_it(served: Served) -> None:
+    served.register()
+    for hour in range(6):
+        binary(served, 0.85, hour, hour)
+    served.serve([1], [None], at=timedelta(seconds=1), scores=[0.85], countries=["FR"])
+    performing = Performing(served.registry, served.client)
+    asked: list[str] = []
+    real = served.client.call
+
+    def call(op: str, **arguments: Any) -> Any:
+        asked.append(op)
+        return real(op, **arguments)
+
+    served.client.call = call  # type: ignore[method-assign]
+
+    def looked(until: timedelta) -> tuple[Any, int]:
+        asked.clear()
+        seen = performing.seen("shop", "v1", START, START + until)
+        assert seen.reference is not None
+        french = next(part for part in seen.reference_parts if part.part == "FR")
+        return (seen.reference, french), asked.count("labelled")
+
+    (first, part), before = looked(DAY)
+    assert first.answers == first.labelled + 1
+    assert looked(DAY) == ((first, part), before - 1)
+    # Later hours change nothing about it.
+    binary(served, 0.85, 6, 6)
+    assert looked(DAY) == ((first, part), before - 1)
+    served.late(timedelta(seconds=1), 0, 0)
+    (then, french), again = looked(DAY)
+    assert again == before
+    assert (then.labelled, french.labelled) == (first.labelled + 1, part.labelled + 1)
 
 
 def test_what_cannot_be_asked_is_a_finding_and_no_exception(served: Served) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -37,6 +37,9 @@ BACK = timedelta(days=28)
 _MOST_MOMENTS = 60
 _LEARNED, _ESTIMATED = 8_000, 4_000
 """So many rows of numbers are drawn to learn the size of errors from, and to estimate it for."""
+_MOST_REFERENCES = 256
+_A_DAY = 86_400
+_SOURCES = ("online", "batch")
 _ANSWER = "the answer"
 _MEASURED = ("class", "number", "ranking")
 
@@ -47,6 +50,7 @@ class Performing:
     def __init__(self, registry: Registry, ingest: IngestClient) -> None:
         self._registry = registry
         self._ingest = ingest
+        self._references: dict[tuple[str, str], _Reference] = {}
 
     def seen(self, model: str, version: str, since: datetime, until: datetime) -> Seen:
         """What is known of one version between the two times; the parts of it are empty where nothing is.
@@ -59,21 +63,15 @@ class Performing:
         delays = asked.delays(min(since, until - WINDOW), until)
         mature = until - self._delay(model, delays)
         step = _step_of(until - since)
-        moments = asked.labelled(since, until, step=step)
         edges, unseen = self._counted(model, version, since, until)
         cuts = _cuts_of(contract, edges)
-        parts = asked.labelled(since, until, cuts=cuts, scores=False)
-        arms = _together([group for group in parts if not group.feature], by=("arm",))
+        found = asked.labelled(since, until, step=step, cuts=cuts)
+        moments = [group for group in found if not group.feature]
         hour = mature.replace(minute=0, second=0, microsecond=0)
         hours = asked.labelled(max(held.created_at, until - BACK), hour, step=STEP, scores=False)
         hours = _together(hours, by=("start",))
         first, rest = _split(hours)
-        reference, before = None, []
-        if first:
-            begin, end = first[0].start, first[-1].start + STEP
-            reference = _one(asked.labelled(begin, end), begin, version)
-            then = asked.labelled(begin, end, cuts=cuts, scores=False)
-            before = _together([part for part in then if part.feature], by=("feature", "part"))
+        reference, before = self._reference(asked, first, cuts)
         output = contract.output
         estimate = None
         if output.kind == "number" and first:
@@ -89,10 +87,10 @@ class Performing:
             step=step,
             window=_one(moments, since, version),
             moments=tuple(_together(moments, by=("start",))),
-            parts=tuple(_together([part for part in parts if part.feature], by=("feature", "part"))),
-            arms=tuple(arms),
+            parts=tuple(_by_part(found)),
+            arms=tuple(_together(moments, by=("arm",))),
             reference=reference,
-            reference_parts=tuple(before),
+            reference_parts=before,
             steps=tuple(_filled(rest, version)),
             stated=_stated(held),
             delays=delays,
@@ -115,10 +113,32 @@ class Performing:
         output = self._registry.contract(model).output
         if output.kind not in _MEASURED:
             return []
-        asked = _Asked(self._ingest, model, None, self._registry.contract(model))
         known = {one.version for one in self._registry.versions(model)}
-        met = {group.version for group in asked.labelled(since, until, scores=False)}
-        return sorted(name for name in met if name in known)
+        met = self._ingest.call("windows", model=model, since=since, until=until, step=_A_DAY)
+        answered = {one["version"] for one in met if one["ok"] and one["source"] in _SOURCES}
+        return sorted(known & answered)
+
+    def _reference(
+        self, asked: _Asked, first: Sequence[Labelled], cuts: Sequence[dict[str, Any]]
+    ) -> tuple[Labelled | None, tuple[Labelled, ...]]:
+        """The reference with its bins and its parts; both empty without hours.
+
+        It is asked for when its hours or cuts are not those of the last time: a label that came late, or was
+        corrected, shows in the counts of its hour.
+        """
+        if not first:
+            return None, ()
+        key, mark = (asked.model, asked.version), repr((_mark(first), cuts))
+        held = self._references.get(key)
+        if held is None or held.mark != mark:
+            begin = first[0].start
+            found = asked.labelled(begin, first[-1].start + STEP, cuts=cuts)
+            whole = _one([group for group in found if not group.feature], begin, key[1])
+            held = _Reference(mark, whole, tuple(_by_part(found)))
+            while len(self._references) >= _MOST_REFERENCES:
+                self._references.pop(next(iter(self._references), key), None)
+            self._references[key] = held
+        return held.whole, held.parts
 
     def _delay(self, model: str, delays: Delays) -> timedelta:
         """After how long labels count as complete."""
@@ -148,6 +168,14 @@ class Performing:
             if key.part == "feature" and key in held.bins
         ]
         return edges, max(0.0, *beyond, 0.0)
+
+
+class _Reference(NamedTuple):
+    """A reference that was asked for, and what its hours looked like then."""
+
+    mark: str
+    whole: Labelled
+    parts: tuple[Labelled, ...]
 
 
 class PerformingLooker:
@@ -181,12 +209,12 @@ class PerformingLooker:
 
 
 class _Asked:
-    """The log's counts of one version, or of all, of a model."""
+    """The log's counts of one version of a model."""
 
-    def __init__(self, ingest: IngestClient, model: str, version: str | None, contract: Contract) -> None:
+    def __init__(self, ingest: IngestClient, model: str, version: str, contract: Contract) -> None:
         self._ingest = ingest
-        self._model = model
-        self._version = version
+        self.model = model
+        self.version = version
         self._output: Output = contract.output
 
     def labelled(
@@ -201,7 +229,7 @@ class _Asked:
         if since >= until or self._output.kind not in _MEASURED:
             return []
         asked = {
-            "model": self._model, "version": self._version, "since": since, "until": until,
+            "model": self.model, "version": self.version, "since": since, "until": until,
             "kind": self._output.kind, "classes": [class_name(one) for one in self._output.classes],
             "step": int(step.total_seconds()), "cuts": cuts, "scores": scores,
         }  # fmt: skip
@@ -225,17 +253,17 @@ class _Asked:
 
     def _sampled(self, since: datetime, until: datetime, *, known: bool) -> Sampled:
         found = self._ingest.call(
-            "sampled", model=self._model, version=self._version, since=since, until=until, known=known,
+            "sampled", model=self.model, version=self.version, since=since, until=until, known=known,
             limit=_LEARNED if known else _ESTIMATED,
         )  # fmt: skip
         return msgspec.convert(found, Sampled, strict=False)
 
     def delays(self, since: datetime, until: datetime) -> Delays:
-        found = self._ingest.call("delays", model=self._model, since=since, until=until)
+        found = self._ingest.call("delays", model=self.model, since=since, until=until)
         return msgspec.convert(found, Delays, strict=False)
 
     def coverage(self, since: datetime, until: datetime) -> int:
-        return int(self._ingest.call("coverage", model=self._model, since=since, until=until))
+        return int(self._ingest.call("coverage", model=self.model, since=since, until=until))
 
 
 def _step_of(period: timedelta) -> timedelta:
@@ -275,6 +303,24 @@ def _together(groups: Iterable[Labelled], by: Sequence[str]) -> list[Labelled]:
     for group in groups:
         held.setdefault(tuple(getattr(group, name) for name in by), []).append(group)
     return [joined(alike, alike[0]) for alike in held.values()]
+
+
+def _by_part(groups: Iterable[Labelled]) -> list[Labelled]:
+    return _together([group for group in groups if group.feature], by=("feature", "part"))
+
+
+def _mark(hours: Sequence[Labelled]) -> list[Any]:
+    """What tells these hours from any whose labels differ: all counts, and sums as far as they are the same
+    however they were added up."""
+
+    def cells(hour: Labelled) -> list[str]:
+        held = (*hour.classes, *hour.errors, *hour.places)
+        return sorted(
+            repr([f"{one:.9g}" if isinstance(one, float) else one for one in msgspec.structs.astuple(cell)])
+            for cell in held
+        )
+
+    return [(hour.start, hour.answers, hour.labelled, cells(hour)) for hour in hours]
 
 
 def _one(groups: Sequence[Labelled], start: datetime, version: str) -> Labelled:
