@@ -223,9 +223,10 @@ def test_a_report_that_a_dead_gateway_left_long_ago_is_removed(machine: Machine)
 
 
 def test_the_agent_waits_for_a_database_that_is_not_migrated_yet(
-    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
+    monkeypatch.setattr("fairlead.agent._PATIENCE_SECONDS", 0.3)
     machine = Machine(Settings(data=str(tmp_path / "data"), database_url=database_url))
     with machine.agent(), FolderGateway(machine.folder).running():
         wait_until(lambda: [r for r in caplog.records if "waiting" in r.message])
