@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from fairlead.contracts.contract import Contract
+from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.registry.versions import Lineage, Manifest, ModelSettings, Version
 from fairlead.rollouts.confirmation import Confirmation
 from fairlead.runtimes.base import RuntimeSpec
@@ -48,9 +49,9 @@ class Description(Body, frozen=True, kw_only=True):
 class Registration(Body, frozen=True, kw_only=True):
     """A version to register. Its files are uploaded to `/blobs` before.
 
-    `proof` tells how a conversion was proven. `trust_pickle` says that the caller trusts the author of a
-    `python` version; the server's own setting has to say so, too. `set_production` then gives it all
-    traffic at once.
+    `proof` tells how a conversion was proven, `uncertainty` how sure the answers are. `trust_pickle` says
+    that the caller trusts the author of a `python` version; the server's own setting has to say so, too.
+    `set_production` then gives it all traffic at once.
     """
 
     version: str
@@ -61,6 +62,7 @@ class Registration(Body, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
     tags: dict[str, str] = {}
     lineage: Lineage = msgspec.field(default_factory=Lineage)
+    uncertainty: Uncertainty | None = None
     settings: ModelSettings = msgspec.field(default_factory=ModelSettings)
     proof: dict[str, Any] | None = None
     trust_pickle: bool = False

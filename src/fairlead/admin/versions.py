@@ -79,6 +79,7 @@ def version_routes(registry: Registry, traffic: Traffic, settings: Settings, fol
             contract=body.contract,
             settings=body.settings,
             lineage=body.lineage,
+            uncertainty=body.uncertainty,
         )
         new = NewVersion(
             spec=spec,

@@ -38,6 +38,11 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, given: tuple[str, .
 @click.option("--version", required=True, metavar="V", help="The version's name; versions never change.")
 @click.option("--reference", metavar="TABLE", help="Rows of the training data, .parquet or .csv.")
 @click.option("--target", metavar="COLUMN", help="The column of the reference that is the answer.")
+@click.option(
+    "--calibration",
+    metavar="TABLE",
+    help="Rows that it was not trained on, .parquet or .csv, with the --target: how sure its answers are.",
+)
 @click.option("--contract", metavar="TOML", help="The data contract, .toml or .json; else it is inferred.")
 @click.option(
     "--metric", "metrics", multiple=True, callback=_numbers, metavar="K=V", help="A training metric."
@@ -64,6 +69,9 @@ def register(shell: Shell, /, file: Path, reference: str | None, contract: str |
     and the conversion is proven on the rows of --reference; the pickle itself is not sent. With
     --trust-pickle it is sent as it is and runs in an isolated process of the server.
 
+    With --target the answers say how sure they are; rows of --calibration, which the model was not trained
+    on, make that honest.
+
     The reference names the features of a model whose input is a matrix, in column order.
     """
     from fairlead.client.pickles import PICKLES
@@ -72,6 +80,9 @@ def register(shell: Shell, /, file: Path, reference: str | None, contract: str |
 
     if file.suffix.lower() in PICKLES and not given["trust_pickle"]:
         shell.note(f"Opening {file.name} here, on this machine: that runs the code of whoever made it.")
+    apart = given.pop("calibration")
+    if apart is not None and given["target"] is None:
+        raise click.UsageError("--calibration needs --target: the column that is the answer.")
     table = None if reference is None else read_table_file(reference)
     with shell.progress(f"uploading {given['version']}") as advance:
         done = send(
@@ -79,6 +90,7 @@ def register(shell: Shell, /, file: Path, reference: str | None, contract: str |
             given.pop("model"),
             given.pop("version"),
             reference=table,
+            calibration=None if apart is None else (read_table_file(apart), given["target"]),
             contract=None if contract is None else Path(contract),
             admin_url=shell.admin_url,
             advance=advance,

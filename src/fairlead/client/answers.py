@@ -51,6 +51,7 @@ class RowPrediction(msgspec.Struct, frozen=True, kw_only=True):
     row: int
     prediction: Any = None
     probabilities: dict[str, float] | None = None
+    uncertainty: dict[str, Any] | None = None
     model_version: str | None = None
     stage: str | None = None
     variant: str | None = None

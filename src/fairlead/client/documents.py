@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from fairlead.client.calibrating import served_rows
 from fairlead.contracts.contract import Contract
 from fairlead.contracts.document import to_json
 from fairlead.contracts.profile import REFERENCE_FILE, ReferenceProfile, profile
@@ -47,15 +48,7 @@ def profile_of_onnx(
 
     It goes the way of a request, so it also shows that the model can answer these rows.
     """
-    from fairlead.runtimes.binding import Binding
-    from fairlead.runtimes.onnx import OnnxRuntime
-    from fairlead.runtimes.proof import serve
-
-    session = OnnxRuntime(folder, runtime)
-    try:
-        served = serve(table, contract, session, Binding(contract, runtime))
-    finally:
-        session.close()
+    served = served_rows(folder, runtime, contract, table)
     probabilities: Sequence[Sequence[float]] | None = None
     if contract.output.kind == "class" and served[0].probabilities is not None:
         probabilities = [prediction.probabilities or [] for prediction in served]

@@ -14,12 +14,14 @@ from typing import Any
 
 import msgspec
 
+from fairlead.client.calibrating import known_rows, served_rows, uncertainty_of
 from fairlead.client.documents import CONTRACT, DOCUMENTS, in_order_of, profile_of_onnx, write_documents
 from fairlead.client.pickles import PICKLES, pickled, unpickled
 from fairlead.contracts.contract import Contract
 from fairlead.contracts.document import read_contract
 from fairlead.contracts.infer import infer_contract, infer_output, split_target
 from fairlead.contracts.profile import ReferenceProfile, profile
+from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.errors import InvalidModelFile, InvalidReference, MissingExtra, TrustRequired
 from fairlead.runtimes.base import RuntimeSpec
 
@@ -40,6 +42,7 @@ class Package(msgspec.Struct, frozen=True, kw_only=True):
     framework: str
     proof: dict[str, Any] | None = None
     profile: ReferenceProfile | None = None
+    uncertainty: Uncertainty | None = None
 
 
 @contextmanager
@@ -48,6 +51,7 @@ def packed(
     *,
     reference: Any = None,
     target: Any = None,
+    calibration: tuple[Any, Any] | None = None,
     contract: Contract | Path | str | None = None,
     tolerance: float = 1e-5,
     trust_pickle: bool = False,
@@ -62,7 +66,10 @@ def packed(
     given = contract if contract is None or isinstance(contract, Contract) else read_contract(contract)
     with tempfile.TemporaryDirectory(prefix="fairlead-") as name:
         packer = _Packer(Path(name), reference, target, given, tolerance, trust_pickle, lent)
-        yield packer.finished(packer.pack(model))
+        package = packer.finished(packer.pack(model))
+        yield msgspec.structs.replace(
+            package, uncertainty=_uncertainty(package, reference, target, calibration)
+        )
 
 
 class _Packer:
@@ -275,6 +282,31 @@ class _Packer:
 
     def _lent_for(self, inferred: Contract) -> ReferenceProfile | None:
         return self._lent(self._final(inferred))
+
+
+def _uncertainty(
+    package: Package, reference: Any, target: Any, calibration: tuple[Any, Any] | None
+) -> Uncertainty | None:
+    """How sure the answers are, by rows given for this, else by the reference: what that cannot say is left
+    out."""
+    if calibration is None and target is None:
+        return None
+    rows, labels = (reference, target) if calibration is None else calibration
+    try:
+        if package.runtime.kind != "onnx":
+            raise InvalidReference(
+                "How sure a pickle's answers are cannot be told before it runs.",
+                remedy="Leave calibration out, or register the model as ONNX.",
+            )
+        table, known = known_rows(rows, labels, package.contract)
+        entry = package.runtime.entry
+        folder = package.files[entry].parents[entry.count("/")]
+        answers = served_rows(folder, package.runtime, package.contract, table)
+        return uncertainty_of(package.contract, answers, known, optimistic=calibration is None)
+    except InvalidReference:
+        if calibration is not None:
+            raise
+        return None
 
 
 def _only(folder: Path, names: list[str]) -> str:

@@ -27,6 +27,7 @@ def register(
     *,
     reference: Any = None,
     target: Any = None,
+    calibration: tuple[Any, Any] | None = None,
     metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
     contract: Contract | Path | str | None = None,
@@ -58,6 +59,9 @@ def register(
     It names the features, proves the conversion and becomes the profile that live traffic is compared with,
     on the bins of the first version under the same contract that had one; the rows themselves are not sent.
     `target` names its column that is the answer, or holds the answers.
+    `calibration` holds further rows, which the model was not trained on, and their answers (or the name of
+    their column): they say how sure its answers are. Without it the reference says so where it has a target,
+    which is optimistic when the model was trained on it.
     `contract` (a `Contract`, a path, or TOML or JSON text) takes the place of the one inferred from it.
     `metrics`, `tags`, `training_data` (a tag of the data) and `run` (the address of the training run) are
     noted, together with the revision of the code in the working folder and a fingerprint of `reference`. In a
@@ -74,6 +78,7 @@ def register(
             model,
             reference=reference,
             target=target,
+            calibration=calibration,
             contract=contract,
             tolerance=tolerance,
             trust_pickle=trust_pickle,
@@ -98,6 +103,7 @@ def register(
             tags={key: str(value) for key, value in (tags or {}).items()},
             lineage={key: value for key, value in lineage.items() if value is not None},
             proof=package.proof,
+            uncertainty=package.uncertainty,
             trust_pickle=trust_pickle,
             set_production=set_production,
             why=why,

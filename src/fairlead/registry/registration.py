@@ -49,6 +49,8 @@ def verify(new: NewVersion) -> None:
         )
     spec.contract.verify()
     Binding(spec.contract, spec.runtime)
+    if spec.uncertainty is not None:
+        spec.uncertainty.verify(spec.contract.output)
     for name, value in new.metrics.items():
         if not math.isfinite(value):
             raise MalformedRequest(f"Metric {name!r} is {value}.", remedy="Leave out what was not measured.")
@@ -76,7 +78,7 @@ def refuse_if_taken(connection: sa.Connection, spec: VersionSpec) -> None:
     if body is None:
         return
     registered = msgspec.json.decode(body, type=VersionSpec)
-    parts = ("manifest", "runtime", "contract", "lineage")
+    parts = ("manifest", "runtime", "contract", "lineage", "uncertainty")
     changed = [part for part in parts if getattr(registered, part) != getattr(spec, part)]
     name = f"Version {spec.version!r} of {spec.model!r} is registered already"
     if changed:

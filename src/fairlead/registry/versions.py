@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from fairlead.contracts.contract import Contract
+from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.errors import InvalidName
 from fairlead.runtimes.base import RuntimeSpec
 
@@ -112,7 +113,8 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class VersionSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a gateway needs to serve one version."""
+    """All that a gateway needs to serve one version. Without `uncertainty` its answers do not say how sure
+    they are."""
 
     model: str
     version: str
@@ -121,6 +123,7 @@ class VersionSpec(msgspec.Struct, frozen=True, kw_only=True):
     contract: Contract
     settings: ModelSettings = msgspec.field(default_factory=ModelSettings)
     lineage: Lineage = msgspec.field(default_factory=Lineage)
+    uncertainty: Uncertainty | None = None
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fairlead.contracts.uncertainty import ClassSet, Interval
 from fairlead.errors import DataContractViolation, FairleadError
 from fairlead.serving.asks import Ask, BatchAsk
 from fairlead.serving.envelope import BatchEnvelope, Envelope, RowEnvelope, flags_of
@@ -21,7 +22,7 @@ def envelope(model: LiveModel, arm: LiveArm, ask: Ask) -> Envelope:
     return Envelope(
         prediction.value,
         arm.version.binding.probabilities(prediction) if wants else None,
-        None,
+        None if arm.uncertainty is None else _uncertainty(arm, ask),
         None,
         model.name,
         arm.version_name,
@@ -62,6 +63,7 @@ def _row_envelope(index: int, state: Ask, wants: bool) -> RowEnvelope:
         row=index,
         prediction=None if prediction is None else prediction.value,
         probabilities=arm.version.binding.probabilities(prediction) if wants and arm and prediction else None,
+        uncertainty=None if arm is None or arm.uncertainty is None else _uncertainty(arm, state),
         model_version=None if arm is None else arm.version_name,
         stage=None if arm is None else arm.stage,
         variant=None if arm is None else arm.variant,
@@ -72,6 +74,14 @@ def _row_envelope(index: int, state: Ask, wants: bool) -> RowEnvelope:
         flags=flags_of(state.findings or []),
         error=None if error is None else _row_error(error),
     )
+
+
+def _uncertainty(arm: LiveArm, ask: Ask) -> Interval | ClassSet | None:
+    """How sure the answer is; nothing is said of what no version answered."""
+    held, prediction = arm.uncertainty, ask.prediction
+    if held is None or prediction is None or ask.degraded == "contract_default":
+        return None
+    return held.told(prediction.value, prediction.probabilities, arm.classes)
 
 
 def _row_error(error: FairleadError) -> dict[str, Any]:

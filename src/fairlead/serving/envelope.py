@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from fairlead.contracts.check import Finding
+from fairlead.contracts.uncertainty import ClassSet, Interval
 
 __all__ = ["BatchEnvelope", "Envelope", "Flag", "RowEnvelope", "encode"]
 
@@ -26,7 +27,7 @@ class Envelope(msgspec.Struct, gc=False):
 
     prediction: Any
     probabilities: dict[str, float] | None
-    uncertainty: None
+    uncertainty: Interval | ClassSet | None
     explanation: None
     model: str
     model_version: str
@@ -50,6 +51,7 @@ class RowEnvelope(msgspec.Struct, gc=False):
     row: int
     prediction: Any
     probabilities: dict[str, float] | None
+    uncertainty: Interval | ClassSet | None
     model_version: str | None
     stage: str | None
     variant: str | None

@@ -101,9 +101,9 @@ class LiveArm:
     """One arm ready to answer: its version, contract and counters, and what stands in each of its answers."""
 
     __slots__ = (
-        "arm", "cache_seconds", "cache_secret", "compiled", "counters", "default", "fallback", "headers",
-        "mirror_slots", "name", "role", "stage", "stale_seconds", "stamp", "training_data", "variant",
-        "version", "version_name",
+        "arm", "cache_seconds", "cache_secret", "classes", "compiled", "counters", "default", "fallback",
+        "headers", "mirror_slots", "name", "role", "stage", "stale_seconds", "stamp", "training_data",
+        "uncertainty", "variant", "version", "version_name",
     )  # fmt: skip
 
     def __init__(
@@ -138,6 +138,8 @@ class LiveArm:
         self.fallback = spec.settings.fallback_version
         self.default = _default(spec.contract.output)
         self.training_data = spec.lineage.training_data
+        self.uncertainty = spec.uncertainty
+        self.classes = spec.contract.output.classes
         self.headers = _headers(self, spec, generation)
         self.stamp = Stamp(
             source="shadow" if arm.role == "shadow" else "online",
