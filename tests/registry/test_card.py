@@ -83,7 +83,7 @@ def test_what_is_missing_is_said_to_be_missing() -> None:
     card = model_card(bare)
     for title in ("Intended use", "Training metrics", "Tags", "Reference data", "Conversion proof"):
         assert section(card, title) == "*not recorded*"
-    assert section(card, "Lineage").count("*not recorded*") == 4
+    assert section(card, "Lineage").count("*not recorded*") == 7
     assert section(card, "Stage history") == "It never left the stage `none`."
 
 
