@@ -44,8 +44,10 @@ def run_control(settings: Settings) -> None:
     from fairlead.alerts.reading import read_file
     from fairlead.errors import PortInUse
     from fairlead.evaluation.scoring import SCORING
+    from fairlead.explanations.leaning import Leaning
     from fairlead.gate.runs import GATES, Gates
     from fairlead.monitoring.drifting import Drifting, DriftLooker
+    from fairlead.monitoring.importance import ImportanceLooker
     from fairlead.monitoring.loop import Looker, Loop
     from fairlead.monitoring.performing import PerformingLooker
     from fairlead.monitoring.pulse import Pulse
@@ -104,6 +106,7 @@ def run_control(settings: Settings) -> None:
             LogHealth(ingest, folder.root),
             PerformingLooker(registry, ingest),
             DriftLooker(Drifting(registry, ingest), registry, seconds=settings.drift_look_seconds),
+            ImportanceLooker(Leaning(registry, ingest, folder, trust_pickle=settings.trust_pickle), registry),
         ]
         loop = Loop(database, lookers, [alerting, retraining.told], name=name)
         app = create_app(

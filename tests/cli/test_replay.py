@@ -162,6 +162,16 @@ def test_a_request_is_explained_by_what_the_model_goes_by(
     assert admin.explain(answer.request_id).explained_at.isoformat()[:19] == found["explained_at"][:19]
 
 
+def test_what_a_version_goes_by_came_with_it_and_is_shown(servers: Servers, admin: Admin) -> None:
+    found = json.loads(run(servers, "classes", "--version", "v1", "--json", command="importance").stdout)
+    before = found["reference"]["features"]
+    assert before["age"]["share"] > 0.9 > 0.1 > before["visits"]["share"]
+    shown = run(servers, "numbers", command="importance").stdout
+    assert "on training data" in shown
+    with pytest.raises(NotExplainable, match="answers a ranking"):
+        admin.importance("ranked")
+
+
 def test_what_cannot_be_explained_is_refused_with_the_reason(
     servers: Servers, admin: Admin, client: Client
 ) -> None:

@@ -14,8 +14,8 @@ from fairlead.contracts.profile import profile
 from fairlead.contracts.table import read_table
 from fairlead.errors import MalformedRequest, NotExplainable, Overloaded, RecordNotFound
 from fairlead.evaluation.scored import Scored
-from fairlead.explanations.asked import measure
 from fairlead.explanations.explaining import Explaining
+from fairlead.explanations.measure import measure
 from tests.evaluation.site import ALL, Site, rows_of_iris
 from tests.models import FEATURES, SAMPLE, faulty_onnx, iris_contract, iris_onnx
 

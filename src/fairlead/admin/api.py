@@ -18,7 +18,7 @@ from fairlead.admin.blobs import blob_routes
 from fairlead.admin.cost import cost_routes
 from fairlead.admin.drift import drift_routes
 from fairlead.admin.experiments import experiment_routes
-from fairlead.admin.explanations import explanation_routes
+from fairlead.admin.explanations import explanation_routes, importance_routes
 from fairlead.admin.freezes import freeze_routes
 from fairlead.admin.gates import gate_routes
 from fairlead.admin.models import model_routes
@@ -40,6 +40,7 @@ from fairlead.admin.wire import Json, describe
 from fairlead.alerts.delivery import Deliveries
 from fairlead.evaluation.jobs import Replays
 from fairlead.explanations.explaining import Explaining
+from fairlead.explanations.leaning import Leaning
 from fairlead.gate.runs import Gates
 from fairlead.monitoring.costing import Costing
 from fairlead.monitoring.drifting import Drifting
@@ -135,6 +136,8 @@ def create_app(
     explaining = Explaining(registry, ingest, folder, trust_pickle=settings.trust_pickle)
     routes.include_router(explanation_routes(explaining))  # before the route that takes every path
     routes.include_router(prediction_routes(ingest, registry))
+    leaning = Leaning(registry, ingest, folder, trust_pickle=settings.trust_pickle)
+    routes.include_router(importance_routes(leaning))
     performing = Performing(registry, ingest)
     routes.include_router(performance_routes(registry, performing))
     routes.include_router(report_routes(registry, Reports(performing, drifting)))

@@ -218,7 +218,7 @@ RUNBOOKS: dict[str, Runbook] = {
     ),
     "importance": Runbook(
         means="The model leans on other features than it did on its reference.",
-        look=("fairlead drift {model}",),
+        look=("fairlead importance {model}", "fairlead drift {model}"),
         do="Look at the features that have gained: a leak or a broken feature shows here first.",
     ),
     "rollout": Runbook(
@@ -292,6 +292,6 @@ DEFAULTS: tuple[Rule, ...] = (
     ),
     Rule(
         name="importance", title="The model leans on other features", kind="importance", severity="info",
-        fire=2, of=3, cooldown=6 * _HOUR,
+        clear=1, cooldown=6 * _HOUR,  # it is looked at once a day
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The command that says why."""
+"""The commands that say why: of one request, and of a version."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from fairlead.client.explanations import Explanation, Part
+    from fairlead.client.explanations import Explanation, ImportanceReport, Part
 
-__all__ = ["explain"]
+__all__ = ["explain", "importance"]
 
 _MOST = 12
 
@@ -38,6 +38,62 @@ def explain(shell: Shell, /, request_id: str, row: int | None, everything: bool)
     found = shell.admin.explain(request_id, row=row)
     shell.show(found, *_shown(found, everything))
     return DONE
+
+
+@click.command(cls=Command, talks_to=("admin",))
+@click.argument("model")
+@click.option("--version", metavar="V", help="Which one; the version in production unless given.")
+@click.option(
+    "--since", default="24h", show_default=True, metavar="TIME",
+    help="A span such as 24h, or a time with an offset.",
+)  # fmt: skip
+@click.pass_obj
+def importance(shell: Shell, /, model: str, version: str | None, since: str) -> int:
+    """Show which features a version goes by, on its training data and in traffic.
+
+    \b
+      fairlead importance shop
+      fairlead importance shop --version v2 --since 7d
+    """
+    found = shell.admin.importance(model, version=version, since=since)
+    shell.show(found, *_leaning(found))
+    return DONE
+
+
+def _leaning(found: ImportanceReport) -> Iterator[RenderableType]:
+    from rich.markup import escape
+
+    from fairlead.cli.tables import facts, table, time_text
+
+    sign = {"alarm": "[red]✗[/]", "ok": "[green]✓[/]", "insufficient": "[yellow]?[/]"}[found.status]
+    yield f"{sign} [bold]{escape(found.sentence)}[/]"
+    before = found.reference.features if found.reference else {}
+    now = found.live.features if found.live else {}
+    moved = {one.feature: f"{one.low:+.1%} to {one.high:+.1%}" for one in found.changes}
+    shares = before or now
+    names = sorted(shares, key=lambda name: -shares[name].share)
+    rows = [
+        [
+            escape(name),
+            f"{before[name].share:.1%}" if name in before else "",
+            f"{now[name].share:.1%}" if name in now else "",
+            moved.get(name, ""),
+        ]
+        for name in names
+    ]
+    if rows:
+        columns = ("feature", "on training data", "in traffic", "changed by")
+        yield table(columns, rows, right=("on training data", "in traffic"))
+    yield facts(
+        {
+            "version": found.version,
+            "between": f"{time_text(found.start)} and {time_text(found.end)} UTC",
+            "rows": None
+            if found.live is None
+            else f"{found.live.rows}" + (f", {found.live.failed} not explained" if found.live.failed else ""),
+            "ranking": None if found.ndcg is None else f"nDCG {found.ndcg:.3f} (an alarm below 0.9)",
+        }
+    )
 
 
 def _shown(found: Explanation, everything: bool) -> Iterator[RenderableType]:

@@ -14,21 +14,26 @@ from fairlead.contracts.document import to_json
 from fairlead.contracts.profile import REFERENCE_FILE, ReferenceProfile, profile
 from fairlead.contracts.table import Table
 from fairlead.errors import InvalidContract
+from fairlead.explanations.importance import IMPORTANCE_FILE, Importance
 from fairlead.runtimes.base import RuntimeSpec
 
 __all__ = ["CONTRACT", "DOCUMENTS", "in_order_of", "profile_of_onnx", "write_documents"]
 
 CONTRACT, PROOF = "contract.json", "proof.json"
-DOCUMENTS = (CONTRACT, PROOF, REFERENCE_FILE)
+DOCUMENTS = (CONTRACT, PROOF, REFERENCE_FILE, IMPORTANCE_FILE)
 
 
 def write_documents(
-    folder: Path, contract: Contract, proof: Mapping[str, Any] | None, held: ReferenceProfile | None
+    folder: Path,
+    contract: Contract,
+    proof: Mapping[str, Any] | None,
+    held: ReferenceProfile | None,
+    importance: Importance | None,
 ) -> dict[str, Path]:
     """The files by their path within the version."""
     folder.mkdir()
     contents = {CONTRACT: to_json(contract).encode()}
-    for name, document in ((PROOF, proof), (REFERENCE_FILE, held)):
+    for name, document in ((PROOF, proof), (REFERENCE_FILE, held), (IMPORTANCE_FILE, importance)):
         if document is not None:
             contents[name] = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
     for name, content in contents.items():

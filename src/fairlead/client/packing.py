@@ -16,6 +16,7 @@ import msgspec
 
 from fairlead.client.calibrating import known_rows, served_rows, uncertainty_of
 from fairlead.client.documents import CONTRACT, DOCUMENTS, in_order_of, profile_of_onnx, write_documents
+from fairlead.client.importances import importance_of_onnx
 from fairlead.client.pickles import PICKLES, pickled, unpickled
 from fairlead.contracts.contract import Contract
 from fairlead.contracts.document import read_contract
@@ -23,6 +24,7 @@ from fairlead.contracts.infer import infer_contract, infer_output, split_target
 from fairlead.contracts.profile import ReferenceProfile, profile
 from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.errors import InvalidModelFile, InvalidReference, MissingExtra, TrustRequired
+from fairlead.explanations.importance import Importance
 from fairlead.runtimes.base import RuntimeSpec
 
 __all__ = ["Lent", "Package", "packed"]
@@ -113,9 +115,22 @@ class _Packer:
 
         Binding(package.contract.verify(), package.runtime)
         documents = write_documents(
-            self._scratch / "documents", package.contract, package.proof, package.profile
+            self._scratch / "documents",
+            package.contract,
+            package.proof,
+            package.profile,
+            self._importance(package),
         )
         return msgspec.structs.replace(package, files={**package.files, **documents})
+
+    def _importance(self, package: Package) -> Importance | None:
+        entry = package.runtime.entry
+        if package.profile is None or package.runtime.kind != "onnx":
+            return None
+        folder = package.files[entry].parents[entry.count("/")]
+        return importance_of_onnx(
+            folder, package.runtime, package.contract, package.profile, self._reference, self._target
+        )
 
     # --- files and folders ----------------------------------------------------------------------------------
 

@@ -57,7 +57,8 @@ def register(
 
     `reference` holds rows of the training data: a pandas or Polars frame, a pyarrow table or a numpy matrix.
     It names the features, proves the conversion and becomes the profile that live traffic is compared with,
-    on the bins of the first version under the same contract that had one; the rows themselves are not sent.
+    on the bins of the first version under the same contract that had one; what an ONNX model goes by is found
+    on some of them. The rows themselves are not sent.
     `target` names its column that is the answer, or holds the answers.
     `calibration` holds further rows, which the model was not trained on, and their answers (or the name of
     their column): they say how sure its answers are. Without it the reference says so where it has a target,

@@ -1,56 +1,27 @@
-"""A version asked for the number that is explained: the probability of one class, or the number itself."""
+"""A version in a process of its own, asked for the rows of an explanation."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fairlead.contracts.contract import Output, class_name
-from fairlead.errors import NotExplainable
 from fairlead.evaluation.scored import Scored
 from fairlead.evaluation.scoring import Scorer
+from fairlead.explanations.measure import Measure
 
-__all__ = ["TOGETHER", "measure", "scores"]
+__all__ = ["asker", "scores"]
 
-TOGETHER = 64
+_TOGETHER = 64
 """So many rows are run at once, as far as the version's settings allow."""
 
-Measure = Callable[[Scored], float | None]
 
-
-def measure(output: Output, prediction: Any, probabilities: Any) -> tuple[str, Measure]:
-    """In words what of an answer like this one is explained, and how to read it from an answer; None from
-    rows that were not answered. Raises `NotExplainable` for lists and rankings."""
-    match output.kind:
-        case "number":
-            return "the number", lambda scored: _number(scored, scored.prediction)
-        case "class" if probabilities:
-            name = class_name(prediction)
-            return (
-                f"the probability of {name}",
-                lambda scored: _number(scored, (scored.probabilities or {}).get(name)),
-            )
-        case "class":
-            # Without probabilities an answer is that class or another.
-            return (
-                f"whether it is {class_name(prediction)}",
-                lambda scored: _number(scored, float(scored.prediction == prediction)),
-            )
-        case _:
-            raise NotExplainable(
-                f"The answer is a {output.kind}, and what is explained is a class or one number.",
-                remedy="`fairlead replay` shows the answer again.",
-            )
+def asker(scorer: Scorer) -> Callable[[Sequence[Sequence[Any]]], list[Scored]]:
+    """What the version makes of each row, by many at a time. Raises what `Scorer.score` raises."""
+    together = max(1, min(_TOGETHER, scorer.spec.settings.max_batch_rows))
+    return lambda rows: list(scorer.score(rows, together=together))
 
 
 def scores(scorer: Scorer, read: Measure) -> Callable[[Sequence[Sequence[Any]]], list[float | None]]:
-    """The number of each row. Raises what `Scorer.score` raises."""
-    together = max(1, min(TOGETHER, scorer.spec.settings.max_batch_rows))
-    return lambda rows: [read(scored) for scored in scorer.score(rows, together=together)]
-
-
-def _number(scored: Scored, value: Any) -> float | None:
-    if scored.status != "ok" or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+    """The number that is explained, of each row. Raises what `Scorer.score` raises."""
+    ask = asker(scorer)
+    return lambda rows: [read(scored) for scored in ask(rows)]

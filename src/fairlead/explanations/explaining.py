@@ -22,10 +22,11 @@ from fairlead.evaluation.logged import Unfit, features_of, row_of
 from fairlead.evaluation.replay import records_of, version_of
 from fairlead.evaluation.scored import Scored
 from fairlead.evaluation.scoring import Limits, scoring
-from fairlead.explanations.asked import measure, scores
+from fairlead.explanations.asked import scores
 from fairlead.explanations.attribution import LEAST_BACKGROUND, attribute
 from fairlead.explanations.background import BACKGROUND_ROWS, background_rows
 from fairlead.explanations.ledger import Kept, keep, kept
+from fairlead.explanations.measure import measure
 from fairlead.predictions.ask import IngestClient
 from fairlead.registry.references import document_of, first_reference
 from fairlead.registry.registry import Registry
