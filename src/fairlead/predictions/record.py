@@ -4,7 +4,7 @@ A column may be added at the end; none is renamed, reordered, retyped or removed
 
 - `prediction_id` UUIDv7, made by the gateway, unique; its time is when the row was received.
 - `request_id` the caller's or a generated one; rows of a batch share it and differ in `row`.
-- `status` `ok`, `rejected` (the caller's fault) or `failed` (ours); `error_code` as in `errors.py`.
+- `status` `ok`, `rejected` (the caller's fault) or `failed` (ours); `error_code` as in `errors/`.
 - `degraded` says what stood in for the version, and `error_code` then what had gone wrong with it.
 - `assigned_version` is what the plan gave the request, `served_version` what answered; they differ when a
   fallback answered. `arm` and `role` are the assigned arm's. The role says how it came: `rule`, `holdout` and
