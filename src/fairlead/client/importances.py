@@ -19,7 +19,8 @@ from fairlead.runtimes.base import RuntimeSpec
 __all__ = ["importance_of_onnx"]
 
 _SECONDS = 5.0
-"""A heavy model is asked for fewer rows."""
+"""What takes longer is left out: a part of it would be another on another machine, and so would the version's
+digest."""
 _BLOCK = 1_024
 
 
@@ -32,8 +33,8 @@ def importance_of_onnx(
     target: Any = None,
 ) -> Importance | None:
     """The importance of the features of the ONNX model in that folder, over a sample of the reference rows
-    beside rows drawn from their profile. None for vectors and rankings, and where too few rows could be
-    explained in 5 s. Always the same for the same model and reference, within that time."""
+    beside rows drawn from their profile. None for vectors and rankings, and where it would take more than
+    5 s; else always the same for the same model and reference."""
     from fairlead.evaluation.scored import Scored
     from fairlead.explanations.background import background_rows
     from fairlead.explanations.importance import LEAST_ROWS, importance, sample_size
@@ -60,7 +61,7 @@ def importance_of_onnx(
     generator = np.random.default_rng(0)
     chosen = generator.choice(table.rows, min(sample_size(len(contract.names)), table.rows), replace=False)
     try:
-        return importance(
+        found = importance(
             [table.records(index, index + 1)[0] for index in chosen.tolist()],
             background_rows(contract, profile, np.random.default_rng(0)),
             ask,
@@ -69,6 +70,7 @@ def importance_of_onnx(
             generator,
             goes_on=lambda: time.monotonic() < until,
         )
+        return found if time.monotonic() < until else None
     finally:
         session.close()
 
