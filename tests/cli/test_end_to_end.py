@@ -202,7 +202,7 @@ def test_the_python_client_does_the_same_from_a_notebook(
 def records(admin: Admin, request_id: str) -> Any:
     try:
         return admin.record(request_id)
-    except RecordNotFound:
+    except (RecordNotFound, StoreUnavailable):
         return None
 
 

@@ -503,7 +503,7 @@ def test_a_pickle_that_cannot_be_loaded_says_why_and_leaves_nothing_behind(
     (folder / "model.pkl").write_bytes(pickled)
     if module:
         (folder / "behaviour.py").write_text(module)
-    load_timeout = 2.0 if "sleep" in module else 60.0
+    load_timeout = 2.0 if says == "longer than 2 s" else 60.0
     before = sockets()
 
     async def story() -> None:

@@ -48,6 +48,8 @@ class Log:
                 "unit": unit or f"{arm}-{at}-{number}",
             }  # fmt: skip
             self.writer.append(frame(make_record(**(fields | more))))
+        while self.ingest.poll():  # a query waits for a second at most
+            pass
 
     def outputs(self) -> Outputs | None:
         classes = classes_of(self.ask, self.rollout)

@@ -84,6 +84,8 @@ def holdout(shell: Shell, /, model: str, percent: float, until: datetime | None,
     They always get the version in production, over all rollouts, so that what rollouts bring together can be
     measured against them: they are in the log under the arm `holdout`.
     """
+    if not 0 <= percent < 100:
+        raise click.BadParameter(f"{percent:g} is not from 0 to below 100.", param_hint="PERCENT")
     end = None if until is None else until.replace(tzinfo=UTC)
     return report_traffic(shell, shell.admin.hold_out(model, percent, until=end, why=why))
 

@@ -10,18 +10,15 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fairlead.errors import MalformedRequest
+from fairlead.predictions.exports import EXPORTS, LabelledRows
 from fairlead.predictions.features import names_of
 from fairlead.predictions.query import Queries
 
-__all__ = ["EXPORTS", "LabelledRows", "export_labelled"]
-
-EXPORTS = "retraining"
-"""The folder of the data folder below which such files are written."""
+__all__ = ["export_labelled"]
 
 _ROWS = """
 SELECT features, coalesce(unit, request_id) AS _unit, "at" AS _at, label AS _label, label_text AS _label_text
@@ -35,13 +32,6 @@ SELECT count(*) AS n FROM predictions
 WHERE model = $1 AND source IN ('online', 'batch') AND status = 'ok' AND features IS NOT NULL
     AND "at" >= $2 AND "at" < $3
 """
-
-
-class LabelledRows(msgspec.Struct, frozen=True, kw_only=True):
-    """What was written: `rows` of `answered`, whose labels have come; the newest where there were more."""
-
-    rows: int
-    answered: int
 
 
 def export_labelled(

@@ -4,7 +4,6 @@ gate."""
 from __future__ import annotations
 
 import hashlib
-import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,15 +12,16 @@ import pyarrow.parquet as pq
 
 from fairlead.contracts.contract import Contract
 from fairlead.predictions.ask import IngestClient
-from fairlead.predictions.labelled_rows import EXPORTS, LabelledRows
+from fairlead.predictions.exports import LabelledRows
 from fairlead.retraining.data import Split, split
+from fairlead.retraining.folders import folder_of, remove
 from fairlead.retraining.job import Job, Rows
 from fairlead.retraining.policy import Policy
 from fairlead.retraining.task import Task
 from fairlead.serving.folder import DataFolder
 from fairlead.stores.blobs import Blobs
 
-__all__ = ["Prepared", "folder_of", "prepare", "remove"]
+__all__ = ["Prepared", "prepare"]
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,16 +29,6 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
     task: Task
     rows: Rows
-
-
-def folder_of(folder: DataFolder, identifier: str) -> Path:
-    """The folder of a retraining, for as long as it is under way."""
-    return folder.root / EXPORTS / identifier
-
-
-def remove(folder: DataFolder, identifier: str) -> None:
-    """Takes the folder away: it holds what people have sent."""
-    shutil.rmtree(folder_of(folder, identifier), ignore_errors=True)
 
 
 def prepare(

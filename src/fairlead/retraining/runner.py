@@ -31,10 +31,10 @@ from fairlead.registry import audit, stages
 from fairlead.registry.lookup import require_model
 from fairlead.registry.registry import Registry
 from fairlead.retraining import ledger
+from fairlead.retraining.folders import folder_of, remove
 from fairlead.retraining.job import CANCELLABLE, Job
 from fairlead.retraining.policy import Policy
 from fairlead.retraining.reading import read_policies, read_trainers
-from fairlead.retraining.rows import folder_of, remove
 from fairlead.retraining.steps import Steps
 from fairlead.retraining.triggers import BUDGET_SPAN, Cause, Decision, History, allowed, decide
 from fairlead.rollouts import ledger as rollout_ledger

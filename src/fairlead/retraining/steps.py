@@ -27,12 +27,11 @@ from fairlead.registry import audit
 from fairlead.registry.registry import Registry
 from fairlead.registry.versions import Version
 from fairlead.retraining import ledger
-from fairlead.retraining.data import target_beside
+from fairlead.retraining.folders import remove
 from fairlead.retraining.job import Job
 from fairlead.retraining.policy import Policy, Trainer
 from fairlead.retraining.process import Log
 from fairlead.retraining.reading import HELD_OUT, gate_of, plan_of
-from fairlead.retraining.rows import prepare, remove
 from fairlead.retraining.training import train
 from fairlead.rollouts.commands import Rollouts
 from fairlead.rollouts.traffic import Order
@@ -111,6 +110,9 @@ class Steps:
 
     def _train(self, job: Job) -> Job:
         """One trainer at a time works on this machine."""
+        # Arrow comes into memory with the first retraining: most controls never have one.
+        from fairlead.retraining.rows import prepare
+
         if not self._training.acquire(timeout=_LOOK_SECONDS):
             return job
         try:
@@ -171,6 +173,8 @@ class Steps:
         return self._write(job, state="gating", note=None)
 
     def _gate(self, job: Job) -> Job:
+        from fairlead.retraining.data import target_beside
+
         assert job.rows is not None
         if job.gate is None:
             contract = self._registry.spec(job.model, job.champion).contract
