@@ -39,6 +39,7 @@ from fairlead.errors import (
     MalformedRequest,
     ModelNotFound,
     RecordNotFound,
+    StoreUnavailable,
     TrustRequired,
     VersionExists,
     VersionNotFound,
