@@ -47,7 +47,9 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "shadow": Entry("shadow", "Show what a shadow would have answered, and on whom it differs."),
         "monitoring": Entry("monitoring", "Look after the counts that monitoring rests on."),
         "drift": Entry("drift", "Show whether what comes is of the kind that the model was trained on."),
-        "importance": Entry("explaining", "Show which features a version goes by, before and in traffic."),
+        "importance": Entry(
+            "explaining", "Show which features a version goes by, on its training data and in traffic."
+        ),
         "alerts": Entry("alerts", "Show what fires, why, and what to do about it."),
         "report": Entry("report", "Show how a version did: by its labels, and estimated without them."),
         "stages": Entry("history", "Show how the versions of a model came to their stages."),

@@ -199,11 +199,14 @@ class Steps:
         raise InvalidRetraining(f"The gate could not be carried out: {run.reason}", remedy="")
 
     def _lost(self, job: Job, summary: str | None) -> Job:
-        ended = self._end(job, state="done", ended="lost", note=summary)
-        if self._policy(job).losers == "archive":
+        if self._policy(job).losers == "archive" and not self._is_archived(job):
             why = f"Retraining {job.id}: {summary or 'it did not pass its gate.'}"
             self._registry.archive(job.model, job.version, _who(job), why)
-        return ended
+        return self._end(job, state="done", ended="lost", note=summary)
+
+    def _is_archived(self, job: Job) -> bool:
+        """As it is where a control ended between the two steps of the end."""
+        return self._registry.version(job.model, job.version).stage == "archived"
 
     def _roll_out(self, job: Job) -> Job:
         if job.rollout is None:
