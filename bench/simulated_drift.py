@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from bench.delays import told
 from bench.shipped_thresholds import NAMES, Shipped
 from tests.data.flights import flights
 
@@ -224,18 +224,9 @@ def detection(held: Rows, one: Seeded, generator: np.random.Generator, runs: int
         "drift": one.name,
         "within": one.within,
         "runs": runs,
-        **{name: _told(found) for name, found in delays.items()},
+        **{name: told(found) for name, found in delays.items()},
         "always": {"median": LOOK_EVERY, "worst": LOOK_EVERY, "missed": 0},
         "never": {"median": None, "worst": None, "missed": runs},
-    }
-
-
-def _told(delays: list[float]) -> dict[str, float | None]:
-    middle, worst = statistics.median(delays), max(delays)
-    return {
-        "median": middle if math.isfinite(middle) else None,
-        "worst": worst if math.isfinite(worst) else None,
-        "missed": sum(not math.isfinite(delay) for delay in delays),
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from fairlead.contracts.contract import Contract, Field
 from fairlead.errors import MalformedRequest
 from fairlead.gateway.asking import asked_by, untyped_ask
-from fairlead.gateway.inference.service import require_version_ready
+from fairlead.gateway.inference.infer import require_version_ready
 from fairlead.gateway.protocol import Request, response
 from fairlead.gateway.routes import Match
 from fairlead.gateway.tfserving import named_tensors, rows_of

@@ -12,8 +12,8 @@ import numpy as np
 from fairlead.errors import MalformedRequest
 from fairlead.gateway.inference.codec import InferRequest, Parameters
 from fairlead.gateway.inference.datatypes import Array, datatype_of, from_json, from_raw, shape_of, to_raw
+from fairlead.gateway.inference.infer import Inferred
 from fairlead.gateway.inference.messages import message
-from fairlead.gateway.inference.service import Inferred
 
 __all__ = ["decode_message", "encode_message", "plain_parameters"]
 

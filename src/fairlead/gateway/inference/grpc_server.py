@@ -21,9 +21,9 @@ from fairlead.gateway.faces import Faces
 from fairlead.gateway.inference.grpc_calls import Call, GrpcConnection, StreamCall
 from fairlead.gateway.inference.grpc_codec import decode_message, encode_message, plain_parameters
 from fairlead.gateway.inference.grpc_opening import Method
+from fairlead.gateway.inference.infer import infer, require_version_ready, version_arm
 from fairlead.gateway.inference.messages import HEALTH_SERVICE, INFERENCE_SERVICE, message
 from fairlead.gateway.inference.metadata import model_config, model_metadata, server_metadata, statistics
-from fairlead.gateway.inference.service import infer, require_version_ready, version_arm
 from fairlead.gateway.limits import Limits, watch_for_the_vanished
 from fairlead.gateway.statuses import status_of
 from fairlead.serving.dataplane import DataPlane

@@ -7,7 +7,7 @@ from typing import Any
 
 from fairlead import __version__
 from fairlead.gateway.inference.datatypes import Array, datatype_of, datatype_of_name
-from fairlead.gateway.inference.service import version_arm
+from fairlead.gateway.inference.infer import version_arm
 from fairlead.runtimes.warmup import warm_row
 from fairlead.serving.live import LiveArm, LiveModel, LoadedVersion
 from fairlead.serving.tables import run_version

@@ -10,6 +10,7 @@ from fairlead.errors import FairleadError, MalformedRequest, NotSupported
 from fairlead.gateway.asking import asked_by
 from fairlead.gateway.compression import deflated, inflated
 from fairlead.gateway.inference.codec import decode_request, encode_answer
+from fairlead.gateway.inference.infer import infer, require_version_ready, version_arm
 from fairlead.gateway.inference.metadata import (
     Outputs,
     model_config,
@@ -18,7 +19,6 @@ from fairlead.gateway.inference.metadata import (
     statistics,
 )
 from fairlead.gateway.inference.repository import Repository
-from fairlead.gateway.inference.service import infer, require_version_ready, version_arm
 from fairlead.gateway.protocol import Request, response
 from fairlead.gateway.routes import Match
 from fairlead.gateway.statuses import status_of
