@@ -18,10 +18,11 @@ from fairlead.errors import (
     StoreUnavailable,
     VersionNotFound,
 )
-from fairlead.monitoring.answered import Performance, Seen, calibration_of, fairness_of, performance_of
+from fairlead.monitoring.answered import calibration_of, fairness_of, performance_of
 from fairlead.monitoring.calibration import Calibration
 from fairlead.monitoring.fairness import Fairness
 from fairlead.monitoring.findings import Finding
+from fairlead.monitoring.measured import Performance, Seen
 from fairlead.monitoring.performing import WINDOW, Performing
 from fairlead.monitoring.verdicts import Rules, findings_of
 from fairlead.registry.registry import Registry

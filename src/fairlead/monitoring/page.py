@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from html import escape
 
-from fairlead.monitoring.answered import Moment, Performance
 from fairlead.monitoring.calibration import Calibration
 from fairlead.monitoring.charts import Line, diagonal, lines
 from fairlead.monitoring.drift_report import DriftReport
 from fairlead.monitoring.estimates import Estimate
 from fairlead.monitoring.fairness import Disparity, Fairness, Rate
+from fairlead.monitoring.measured import Moment, Performance
 from fairlead.monitoring.performance import Figure
 from fairlead.monitoring.report import MonitoringReport
 

@@ -18,10 +18,11 @@ from fairlead.contracts.contract import Contract, Output, class_name
 from fairlead.contracts.counts import Bins
 from fairlead.contracts.profile import CategoryProfile
 from fairlead.errors import FairleadError
-from fairlead.monitoring.answered import LEAST_REFERENCE, STEP, Seen, joined
+from fairlead.monitoring.answered import LEAST_REFERENCE, STEP, joined
 from fairlead.monitoring.estimates import Estimate
 from fairlead.monitoring.findings import Finding
 from fairlead.monitoring.losses import expected_loss, learn_loss
+from fairlead.monitoring.measured import Seen
 from fairlead.monitoring.verdicts import Rules, findings_of
 from fairlead.predictions.ask import IngestClient
 from fairlead.predictions.counted import binning, counted_windows

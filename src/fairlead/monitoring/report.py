@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 import msgspec
 
 from fairlead.errors import FairleadError
-from fairlead.monitoring.answered import Performance, calibration_of, fairness_of, performance_of
+from fairlead.monitoring.answered import calibration_of, fairness_of, performance_of
 from fairlead.monitoring.calibration import Calibration
 from fairlead.monitoring.drift_report import DriftReport, drift_findings
 from fairlead.monitoring.drifting import Drifting
 from fairlead.monitoring.fairness import Fairness
 from fairlead.monitoring.findings import Finding
+from fairlead.monitoring.measured import Performance
 from fairlead.monitoring.performing import Performing
 from fairlead.monitoring.verdicts import findings_of
 

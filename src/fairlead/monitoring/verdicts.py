@@ -11,8 +11,6 @@ import msgspec
 from fairlead.experiments.fixed import gap
 from fairlead.monitoring.answered import (
     LEAST_REFERENCE,
-    Performance,
-    Seen,
     calibration_of,
     fairness_of,
     lost,
@@ -20,6 +18,7 @@ from fairlead.monitoring.answered import (
 )
 from fairlead.monitoring.fairness import ALARM_ROWS, REPORT_ROWS, Disparity
 from fairlead.monitoring.findings import Finding, Kind, Status
+from fairlead.monitoring.measured import Performance, Seen
 
 __all__ = ["Rules", "findings_of"]
 
