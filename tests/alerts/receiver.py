@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -13,18 +14,21 @@ __all__ = ["MailServer", "Receiver"]
 
 
 class Receiver:
-    """Takes what is posted to it, and answers the statuses in `answers` first, then 200."""
+    """Takes what is posted to it, and answers the statuses in `answers` first, then 200. `meanwhile` is done
+    before it answers."""
 
     def __init__(self, *answers: int, headers: dict[str, str] | None = None) -> None:
         self.posts: list[tuple[str, dict[str, str], bytes]] = []
         self.answers = list(answers)
-        posts, waiting, more = self.posts, self.answers, headers or {}
+        self.meanwhile: Callable[[], None] = lambda: None
+        posts, waiting, more, owner = self.posts, self.answers, headers or {}, self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 named = {name.lower(): value for name, value in self.headers.items()}
                 posts.append((self.path, named, body))
+                owner.meanwhile()
                 self.send_response(waiting.pop(0) if waiting else 200)
                 for name, value in more.items():
                     self.send_header(name, value)

@@ -70,6 +70,18 @@ def test_after_an_alarm_only_what_came_since_is_taken_where_that_is_enough() -> 
     assert made(rows(), after=after, least=60).since == T0
 
 
+def test_after_an_alarm_what_came_since_is_judged_by_only_where_enough_of_it_is_held_out() -> None:
+    after = T0 + timedelta(minutes=150)
+    held = made(rows(), after=after).held.num_rows
+    assert 0 < held < 50
+    assert made(rows(), after=after, least_held=held).since == after
+    assert made(rows(), after=after, least_held=held + 1).since == T0
+    all_held = made(rows()).held.num_rows
+    assert made(rows(), least_held=all_held).held.num_rows == all_held
+    with pytest.raises(InvalidRetraining, match=f"{all_held} of the 200 labelled rows .* held out"):
+        made(rows(), least_held=all_held + 1)
+
+
 def test_labels_are_written_as_the_champion_answers_and_others_are_counted() -> None:
     texts = Output(kind="class", classes=("ja", "größer"))
     table = rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,16 +10,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 import fairlead
 from fairlead.client.retraining import RetrainingJob
 from fairlead.errors import InvalidRetraining, ModelNotFound, RetrainingNotFound, RetrainingRefused
+from tests.alerts.receiver import Receiver
 from tests.servers import Servers
 from tests.waiting import wait_until
 
-ROWS = 160
+ROWS, HELD = 160, 20
 TRAINER = """
 [trainers.{name}]
 callable = "tests.retraining.trainers:{name}"
@@ -29,19 +32,35 @@ POLICY = """
 [retraining.{name}]
 trainer = "{name}"
 least = 50
+held_rows = {held}
 cooldown = "1h"
 plan = {{ strategy = "blue-green", bake = "0s" }}
 """
-MODELS = ("fitting", "contrary", "failing", "silent", "waiting")
+HOOK = """
+[trainers.elsewhere]
+webhook = "{url}"
+"""
+MODELS = ("fitting", "contrary", "failing", "silent", "waiting", "elsewhere")
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def hook() -> Iterator[Receiver]:
+    with Receiver() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory, hook: Receiver) -> Iterator[Servers]:
     """A Fairlead whose models answer the opposite of what becomes true."""
     place = tmp_path_factory.mktemp("fairlead")
     config = place / "fairlead.toml"
     root = Path(__file__).parents[2]
-    config.write_text("".join((TRAINER + POLICY).format(name=name, root=root) for name in MODELS))
+    trainers = dict.fromkeys(MODELS, TRAINER) | {"elsewhere": HOOK}
+    config.write_text(
+        "".join(
+            (trainers[name] + POLICY).format(name=name, root=root, held=HELD, url=hook.url) for name in MODELS
+        )
+    )
     random = np.random.default_rng(7)
     rows = pd.DataFrame(random.normal(size=(ROWS, 2)), columns=["x", "größe"])
     truth = (rows["x"] + rows["größe"] > 0).astype(int)
@@ -68,6 +87,11 @@ def answers(client: fairlead.Client, model: str) -> bool:
         return client.predict(model, {"x": 0.0, "größe": 0.0}).model_version == "v1"
     except fairlead.FairleadError:
         return False
+
+
+def values_of(file: Path) -> list[float]:
+    values: list[float] = pq.read_table(file).column("x").to_pylist()
+    return values
 
 
 def over(servers: Servers, job: RetrainingJob) -> RetrainingJob:
@@ -97,6 +121,31 @@ def test_a_better_candidate_goes_from_the_log_through_gate_and_rollout_into_prod
         assert not (servers.folder.root / "retraining" / job["id"]).exists()
         with pytest.raises(RetrainingRefused, match="cooldown"):
             admin.retrain("fitting")
+
+
+def test_a_trainer_elsewhere_fetches_its_rows_and_hands_in_what_goes_into_production(
+    servers: Servers, hook: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fairlead.Admin(servers.admin_url) as admin:
+        job = admin.retrain("elsewhere")
+        wait_until(lambda: hook.posts, 30)
+        (task,) = hook.messages()
+        (tmp_path / "job.json").write_text(json.dumps(task))
+        monkeypatch.setenv("FAIRLEAD_JOB", str(tmp_path / "job.json"))
+        token = task["token"]
+        rows = pd.read_parquet(io.BytesIO(admin.retraining_data("elsewhere", job.id, token)))
+        admin.say_in_retraining("elsewhere", job.id, token, f"{len(rows)} rows came\n")
+        model = LogisticRegression().fit(rows[task["features"]], rows[task["target"]])
+        fairlead.register(
+            model, "elsewhere", task["version"], reference=rows, target=task["target"],
+            admin_url=task["admin_url"],
+        )  # fmt: skip
+        admin.hand_in("elsewhere", job.id, token, version=task["version"])
+        done = over(servers, job)
+        assert (done.state, done.ended) == ("done", "promoted"), done.told
+        assert done.rows is not None
+        assert f"{done.rows.trained} rows came" in admin.retraining_log("elsewhere", job.id)
+        assert admin.version("elsewhere", task["version"]).spec["lineage"]["retraining"] == job.id
 
 
 def test_a_candidate_that_is_worse_is_archived_and_production_stays(servers: Servers) -> None:
@@ -133,6 +182,14 @@ def test_a_trainer_that_is_cancelled_is_gone_and_the_job_stays_cancelled(servers
         pid = int(wait_until(lambda: note.exists() and note.read_text(), 30))
         with pytest.raises(RetrainingRefused, match="is running"):
             admin.retrain("waiting", force=True)
+        rows = admin.retraining("waiting", job.id).rows
+        assert rows is not None
+        seen = frozenset(values_of(servers.folder.root / "retraining" / job.id / "data.parquet"))
+        held = frozenset(values_of(servers.folder.root / "artifacts" / rows.held_digest))
+        assert (len(seen), len(held)) == (rows.trained, rows.held), "all rows differ"
+        assert len(held) >= HELD
+        assert not seen & held
+        assert len(seen | held) == ROWS
         servers.cli("retrain", "waiting", "--cancel", job.id)
         wait_until(lambda: not psutil.pid_exists(pid), 15)
         assert admin.retraining("waiting", job.id).state == "cancelled"

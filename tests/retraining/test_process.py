@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 from fairlead.errors import DeadlineExceeded, RuntimeFailed
+from fairlead.retraining.log import Log
 from fairlead.retraining.policy import Trainer
-from fairlead.retraining.process import Log, run_command
+from fairlead.retraining.process import run_command
 from tests.waiting import wait_until
 
 
@@ -97,7 +98,8 @@ def test_when_control_is_killed_its_trainers_end_with_their_children(tmp_path: P
     control = (
         "import os, sys\n"
         "from fairlead.retraining.policy import Trainer\n"
-        "from fairlead.retraining.process import Log, run_command\n"
+        "from fairlead.retraining.log import Log\n"
+        "from fairlead.retraining.process import run_command\n"
         f"code = {CHILD.format(LONG) + 'import time; time.sleep(600)'!r}\n"
         f"trainer = Trainer(name='t', command=('x',), folder={str(tmp_path)!r})\n"
         "run_command((sys.executable, '-c', code), trainer, dict(os.environ), Log(), lambda: True)\n"

@@ -6,77 +6,21 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fairlead.errors import RetrainingRefused
-from fairlead.gate.runs import Gates
-from fairlead.monitoring.findings import Finding
-from fairlead.monitoring.loop import Look
-from fairlead.predictions.ask import IngestClient
-from fairlead.registry.registry import Registry
-from fairlead.retraining import ledger
 from fairlead.retraining.job import Job
 from fairlead.retraining.runner import Retraining
-from fairlead.rollouts.commands import Rollouts
-from fairlead.rollouts.traffic import Order, Traffic
-from fairlead.serving.folder import DataFolder
-from fairlead.settings import Settings
 from fairlead.stores.blobs import Blobs
 from fairlead.stores.database import Database
-from tests.rollouts.fakes import FakeFleet
-from tests.rollouts.shop import register
+from tests.retraining.site import T0, Site
 from tests.waiting import wait_until
-
-T0 = datetime(2026, 11, 1, tzinfo=UTC)
-
-
-class Site:
-    """A shop with a version in production, and controls that would retrain it."""
-
-    def __init__(self, database: Database, blobs: Blobs, folder: Path) -> None:
-        self.database = database
-        self.registry = Registry(database, blobs)
-        self.folder = DataFolder(folder / "data").make()
-        self.now = T0
-        register(self.registry, blobs, "v1")
-
-    def control(self, name: str = "one", **policy: Any) -> Retraining:
-        settings = Settings(
-            data=str(self.folder.root),
-            trainers={"t": {"command": ["false"]}},
-            retraining={"shop": {"trainer": "t", "cooldown": "1d", **policy}},
-        )
-        ingest = IngestClient(self.folder.ingest_socket)
-        return Retraining(
-            self.registry, Gates(self.registry, self.folder, ingest, settings),
-            Rollouts(self.database, self.folder.counters), ingest, self.folder, settings, name=name,
-            clock=lambda: self.now,
-        )  # fmt: skip
-
-    def jobs(self) -> list[Job]:
-        with self.database.read() as connection:
-            return ledger.of_model(connection, "shop")
-
-    def move(self, job: Job, **changes: Any) -> Job:
-        with self.database.write() as connection:
-            return ledger.move(connection, job, self.now, **changes)
-
-    def alarm(self, status: Any = "alarm") -> Look:
-        finding = Finding(
-            model="shop", kind="drift", subject="größe", status=status, sentence="Größe has shifted.",
-            start=self.now - timedelta(hours=1), end=self.now,
-        )  # fmt: skip
-        return Look(looker="drift", at=self.now, findings=(finding,))
 
 
 @pytest.fixture
 def site(database: Database, blobs: Blobs, tmp_path: Path) -> Iterator[Site]:
-    made = Site(database, blobs, tmp_path)
-    traffic = Traffic(database, made.registry, Settings(data=str(made.folder.root)))
-    with FakeFleet(database, "g0").running():
-        traffic.deploy("shop", "v1", Order(who="ann"), strategy="direct")
+    with Site(database, blobs, tmp_path).serving() as made:
         yield made
 
 
@@ -90,6 +34,41 @@ def test_an_alarm_that_lasts_begins_one_retraining(site: Site) -> None:
     assert job.cause.findings[0].subject == "größe"
     assert site.registry.audit("shop")[0].action == "retrain"
     assert job.id in control.triggers("shop")[0].decision.sentence
+
+
+def test_looks_in_a_row_are_counted_on_by_the_next_control(site: Site) -> None:
+    for name in ("one", "two", "three"):
+        assert site.jobs() == []
+        site.looks(name)
+        site.now += timedelta(minutes=5)
+        control = site.control(name, confirm=3)  # of another process: it remembers nothing
+        control.told(site.alarm(), name)
+        control.told(site.alarm(), name)  # the same window once more is no other look
+    (job,) = site.jobs()
+    assert job.cause.since == T0 + timedelta(minutes=5) - timedelta(hours=1), "since the first of the three"
+
+
+def test_a_good_look_in_between_begins_the_count_anew_and_a_late_one_changes_nothing(site: Site) -> None:
+    control = site.control(confirm=2)
+    late = site.alarm("ok")
+    for status in ("alarm", "ok", "alarm"):
+        site.now += timedelta(minutes=5)
+        control.told(site.alarm(status), "one")
+    assert site.jobs() == []
+    control.told(late, "one")
+    site.now += timedelta(minutes=5)
+    control.told(site.alarm(), "two")
+    assert site.jobs() == [], "another control looks: who has lost the lease is not heard"
+    control.told(site.alarm(), "one")
+    assert len(site.jobs()) == 1
+
+
+def test_an_alarm_that_nobody_has_seen_for_days_causes_nothing_any_more(site: Site) -> None:
+    control = site.control(confirm=2)
+    control.told(site.alarm(), "one")
+    site.now += timedelta(days=2, minutes=1)
+    site.control(confirm=1)._consider("shop")
+    assert site.jobs() == []
 
 
 def test_after_a_retraining_the_cooldown_holds_alarms_and_people_unless_forced(site: Site) -> None:
@@ -164,7 +143,7 @@ def test_a_trainer_whose_server_ended_begins_anew_once_and_then_has_failed(site:
     job = control.ask("shop", who="ann")
     site.move(job, state="running", attempt=1, begun_at=site.now)
     control._until = site.now + timedelta(hours=1)
-    again = control._steps._again(site.jobs()[0])
+    again = control._steps._under_way(site.jobs()[0])
     assert (again.state, again.note) == ("queued", "The server ended under its trainer: it begins anew.")
     site.move(again, state="running", attempt=2)
     control._steps.go(site.jobs()[0])

@@ -12,10 +12,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from fairlead.errors import StoreUnavailable
-from fairlead.stores import alert_tables, schema
+from fairlead.stores import alert_tables, retraining_tables, schema
 from fairlead.stores.database import Database
 
 metadata = alert_tables.metadata  # all of it
+assert metadata is retraining_tables.metadata
 
 
 def tables_of(database: Database) -> set[str]:

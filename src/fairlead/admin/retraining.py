@@ -5,14 +5,22 @@ from __future__ import annotations
 from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Body, Query
+from anyio import to_thread
+from fastapi import APIRouter, Body, Depends, Header, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse
 
 from fairlead.admin.callers import Who
 from fairlead.admin.problems import refusals
 from fairlead.admin.schemas import Why
 from fairlead.admin.wire import WIRE, StrictRoute
-from fairlead.errors import InvalidRetraining, ModelNotFound, RetrainingNotFound, RetrainingRefused
+from fairlead.errors import (
+    Forbidden,
+    InvalidRetraining,
+    ModelNotFound,
+    RetrainingNotFound,
+    RetrainingRefused,
+    VersionNotFound,
+)
 from fairlead.retraining.job import Job
 from fairlead.retraining.policy import Policy
 from fairlead.retraining.runner import Retraining, Trigger
@@ -34,6 +42,13 @@ class RetrainingCancel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     why: Why = ""
 
 
+class RetrainingResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a trainer elsewhere hands in: the version that it has registered, or what went wrong."""
+
+    version: str | None = None
+    error: str | None = None
+
+
 class TriggerView(msgspec.Struct, frozen=True, kw_only=True):
     """When a model is retrained, and what that waits for: `sentence`. `cause` is what asks for it now, `job`
     the retraining that is under way."""
@@ -52,6 +67,19 @@ class RetrainingView(Job, frozen=True, kw_only=True):
 
 
 _ONE = refusals(ModelNotFound, RetrainingNotFound)
+_BEARER = "Bearer "
+
+
+def _token(
+    authorization: Annotated[
+        str, Header(description="`Bearer` and the job's own token, which its webhook was told.")
+    ] = "",
+) -> str:
+    return authorization.removeprefix(_BEARER) if authorization.startswith(_BEARER) else ""
+
+
+_Token = Annotated[str, Depends(_token)]
+_BY_TOKEN = (RetrainingNotFound, Forbidden, RetrainingRefused)
 
 
 def retraining_routes(runner: Retraining) -> APIRouter:
@@ -111,12 +139,39 @@ def retraining_routes(runner: Retraining) -> APIRouter:
         "/models/{model}/retrainings/{retraining}/data",
         summary="The rows that a trainer gets",
         response_class=FileResponse,
-        responses=_ONE,
+        responses=refusals(*_BY_TOKEN),
     )
-    def get_retraining_data(model: str, retraining: str) -> FileResponse:
+    def get_retraining_data(model: str, retraining: str, token: _Token) -> FileResponse:
         """Labelled rows as Parquet, while the trainer works; for one that a webhook has begun elsewhere."""
-        path = runner.data(model, retraining)
+        path = runner.handing.data(model, retraining, token)
         return FileResponse(path, media_type="application/vnd.apache.parquet")
+
+    @routes.post(
+        "/models/{model}/retrainings/{retraining}/log",
+        summary="Say how a trainer elsewhere fares",
+        responses=refusals(*_BY_TOKEN),
+        openapi_extra={
+            "requestBody": {"required": True, "content": {"text/plain": {"schema": {"type": "string"}}}}
+        },
+    )
+    async def add_to_retraining_log(
+        model: str, retraining: str, token: _Token, request: Request
+    ) -> Annotated[RetrainingView, WIRE]:
+        """Adds the body to the retraining's log."""
+        words = await request.body()
+        return _view(await to_thread.run_sync(runner.handing.say, model, retraining, token, words))
+
+    @routes.post(
+        "/models/{model}/retrainings/{retraining}/result",
+        summary="Hand in what a trainer elsewhere has made",
+        responses=refusals(*_BY_TOKEN, InvalidRetraining, VersionNotFound),
+    )
+    def hand_in_retraining(
+        model: str, retraining: str, token: _Token, body: Annotated[RetrainingResult, WIRE, Body()]
+    ) -> Annotated[RetrainingView, WIRE]:
+        """The trainer has ended: its version is gated next, or the retraining has failed. The same once more
+        changes nothing and is answered alike."""
+        return _view(runner.handing.hand_in(model, retraining, token, version=body.version, error=body.error))
 
     @routes.post(
         "/models/{model}/retrainings/{retraining}/cancel",

@@ -109,8 +109,37 @@ class RetrainingCalls(Session):
         path = path_of("models", model, "retrainings", identifier, "log")
         return self.send(Call(method="GET", path=path, read=bytes.decode))
 
+    def retraining_data(self, model: str, identifier: str, token: str) -> bytes:
+        """The rows that its trainer gets, as Parquet: for a trainer elsewhere, by the token of its job."""
+        path = path_of("models", model, "retrainings", identifier, "data")
+        return self.send(Call(method="GET", path=path, headers=_bearer(token), read=bytes))
+
+    def say_in_retraining(self, model: str, identifier: str, token: str, words: str) -> RetrainingJob:
+        """Adds to its log what its trainer elsewhere has to say."""
+        path = path_of("models", model, "retrainings", identifier, "log")
+        return self.send(
+            Call(
+                method="POST", path=path, headers=_bearer(token), body=words.encode(),
+                content_type="text/plain", read=reading(RetrainingJob),
+            )
+        )  # fmt: skip
+
+    def hand_in(
+        self, model: str, identifier: str, token: str, *, version: str | None = None, error: str | None = None
+    ) -> RetrainingJob:
+        """Its trainer elsewhere has ended: with a version that it has registered, or with what went wrong.
+        The same may be handed in again, as when no answer came."""
+        path = path_of("models", model, "retrainings", identifier, "result")
+        body = json_body({"version": version, "error": error})
+        call = Call(method="POST", path=path, headers=_bearer(token), body=body, read=reading(RetrainingJob))
+        return self.send(call)
+
     def cancel_retraining(self, model: str, identifier: str, *, why: str = "") -> RetrainingJob:
         """Ends a retraining before its rollout begins."""
         path = path_of("models", model, "retrainings", identifier, "cancel")
         body = json_body({"why": why})
         return self.send(Call(method="POST", path=path, body=body, read=reading(RetrainingJob)))
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}

@@ -37,13 +37,20 @@ class Split(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 def split(
-    rows: pa.Table, contract: Contract, model: str, *, share: float, least: int, after: datetime | None
+    rows: pa.Table,
+    contract: Contract,
+    model: str,
+    *,
+    share: float,
+    least: int,
+    after: datetime | None,
+    least_held: int = 1,
 ) -> Split:
     """The rows of `export_labelled` in two parts. With `after`, only what came from then on, where that is
-    `least` rows or more; else all.
+    `least` rows or more, `least_held` of them held out; else all.
 
     Raises `InvalidRetraining` where nothing of the champion's contract could be trained on, or fewer than
-    `least` rows have a usable label.
+    `least` rows have a usable label, or fewer than `least_held` of these are held out.
     """
     hidden = tuple(field.name for field in contract.inputs if field.sensitivity == "sensitive")
     needed = [field.name for field in contract.inputs if field.name in hidden and not field.nullable]
@@ -68,7 +75,9 @@ def split(
     if after is not None:
         at = pc.greater_equal(rows.column("_at"), pa.scalar(after, rows.schema.field("_at").type))
         recent = usable & at.to_numpy(zero_copy_only=False)
-    chosen = recent if recent.sum() >= least else usable
+    held = np.array([is_held_out(model, unit, share) for unit in rows.column("_unit").to_pylist()], bool)
+    enough = recent.sum() >= least and (recent & held).sum() >= least_held
+    chosen = recent if enough else usable
     count = int(chosen.sum())
     if count < least:
         raise InvalidRetraining(
@@ -76,8 +85,6 @@ def split(
             remedy="Report outcomes of the metric `label`, look at a longer `window`, or lower `least`.",
             rows=count,
         )
-    units = rows.column("_unit").to_pylist()
-    held = np.array([is_held_out(model, unit, share) for unit in units], bool)
     table = pa.table({**columns, target: pa.array(labels)})
     since = rows.column("_at").filter(pa.array(chosen))[0].as_py()
     parts = [table.filter(pa.array(chosen & mask)) for mask in (~held, held)]
@@ -85,6 +92,12 @@ def split(
         raise InvalidRetraining(
             f"The {count:,} labelled rows of {model!r} are of too few units to hold some of them out.",
             remedy="Wait for more, or send units with the requests.",
+        )
+    if parts[1].num_rows < least_held:
+        raise InvalidRetraining(
+            f"{parts[1].num_rows:,} of the {count:,} labelled rows of {model!r} are held out; {least_held:,} "
+            "are asked for.",
+            remedy="Wait for more labels, look at a longer `window`, or lower `held_rows`.",
         )
     return Split(train=parts[0], held=parts[1], target=target, since=since, left_out=hidden, unknown=unknown)
 

@@ -44,7 +44,8 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One retraining. `champion` is the version that it began beside; `version` the candidate's name, which
     it has before there is one. `attempt` counts how often its trainer was begun: once more after the server
-    ended under it. `error` says why it failed, `note` what held it up lately.
+    ended under it. `called_at` is when a webhook took it. `error` says why it failed, `note` what held
+    it up lately.
     """
 
     id: str
@@ -65,12 +66,23 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     created_at: datetime
     begun_at: datetime | None = None
+    called_at: datetime | None = None
     ended_at: datetime | None = None
 
     @property
     def over(self) -> bool:
         """Whether nothing more comes of it."""
         return self.state in TERMINAL
+
+    @property
+    def handed_in(self) -> bool:
+        """Whether its trainer has ended well."""
+        return self.state in ("registering", "gating", "rolling-out", "done")
+
+    @property
+    def actor(self) -> str:
+        """By what name it acts, in histories and in the audit log."""
+        return f"retraining {self.id}"
 
     @property
     def sentence(self) -> str:
@@ -88,7 +100,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
                 return f"{self.version!r} did not get through its rollout."
         return self.note or {
             "queued": "It waits for its turn.",
-            "running": "The trainer works.",
+            "running": "The trainer works." if self.called_at is None else "The trainer works elsewhere.",
             "registering": "The candidate is being registered.",
             "gating": "The candidate is compared with the champion.",
             "rolling-out": "The candidate is rolled out.",

@@ -6,6 +6,7 @@ within the caller's transaction; those that write need a writing one.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Collection
 from datetime import datetime
@@ -15,11 +16,27 @@ import msgspec
 import sqlalchemy as sa
 
 from fairlead.errors import GenerationConflict, RetrainingNotFound
+from fairlead.registry import audit
 from fairlead.retraining.job import TERMINAL, Job
+from fairlead.retraining.log import clipped
 from fairlead.retraining.triggers import Cause
-from fairlead.stores.tables import retrainings
+from fairlead.stores.retraining_tables import retraining_tokens, retrainings
 
-__all__ = ["active", "add", "get", "keep_log", "log_of", "move", "newest", "of_model", "open_jobs"]
+__all__ = [
+    "active",
+    "add",
+    "add_to_log",
+    "end",
+    "get",
+    "is_token",
+    "issue_token",
+    "keep_log",
+    "log_of",
+    "move",
+    "newest",
+    "of_model",
+    "open_jobs",
+]
 
 
 def add(
@@ -118,6 +135,37 @@ def move(connection: sa.Connection, job: Job, now: datetime, **changes: Any) -> 
     return after
 
 
+def end(connection: sa.Connection, job: Job, now: datetime, **changes: Any) -> Job:
+    """Writes that the job is over, and into the audit log what it came to; raises as `move` does."""
+    ended = move(connection, job, now, **changes)
+    audit.append(
+        connection, at=now, who=ended.actor, action="retrained", model=ended.model, version=ended.version,
+        why=ended.sentence, details={"retraining": ended.id, "state": ended.state, "ended": ended.ended},
+    )  # fmt: skip
+    return ended
+
+
+def issue_token(connection: sa.Connection, identifier: str) -> str:
+    """A new token of that job, beside those that it has: one that a trainer was told may still be in use."""
+    token = secrets.token_urlsafe(32)
+    connection.execute(retraining_tokens.insert().values(digest=_digest(token), retraining=identifier))
+    return token
+
+
+def is_token(connection: sa.Connection, identifier: str, token: str) -> bool:
+    """Whether that is a token of that job."""
+    c = retraining_tokens.c
+    query = sa.select(c.retraining).where(c.digest == _digest(token), c.retraining == identifier)
+    return connection.execute(query).first() is not None
+
+
+def add_to_log(connection: sa.Connection, identifier: str, words: bytes) -> None:
+    """Adds to what the trainer has said so far; it stays bounded."""
+    c = retrainings.c
+    before = str(connection.scalar(sa.select(c.log).where(c.id == identifier)))
+    keep_log(connection, identifier, clipped(before, words))
+
+
 def keep_log(connection: sa.Connection, identifier: str, text: str) -> None:
     """Writes what the trainer has said so far."""
     connection.execute(retrainings.update().where(retrainings.c.id == identifier).values(log=text))
@@ -127,6 +175,10 @@ def log_of(connection: sa.Connection, model: str, identifier: str) -> str:
     """What the trainer has said; raises `RetrainingNotFound`."""
     get(connection, model, identifier)
     return str(connection.scalar(sa.select(retrainings.c.log).where(retrainings.c.id == identifier)))
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 def _text(job: Job) -> str:

@@ -31,7 +31,8 @@ class Trainer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     It may take `seconds` altogether and `memory_mb` megabytes of resident memory, its children included, at
     the niceness `nice`. It works in `folder` and gets those variables of control's environment that
     `environment` names, beside PATH, HOME, LANG and the like. Of a webhook, `token_env` names the variable
-    with the bearer token.
+    with the bearer token that it is called with, and `back` is the address under which it reaches the admin
+    API, where that is not the one of this machine.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Trainer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     folder: str = "."
     environment: tuple[str, ...] = ()
     token_env: str | None = None
+    back: str | None = None
 
     def verify(self) -> Trainer:
         """This trainer, or `InvalidRetraining` saying which rule it breaks."""
@@ -67,6 +69,12 @@ class Trainer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise InvalidRetraining(
                 f"{where}.token_env goes with a webhook.", remedy="Name it in environment instead."
             )
+        if self.back is not None and self.webhook is None:
+            raise InvalidRetraining(
+                f"{where}.back goes with a webhook.", remedy="Leave it out: processes are told where it is."
+            )
+        if self.back is not None and not self.back.startswith(("http://", "https://")):
+            raise InvalidRetraining(f"{where}.back is no URL.", remedy="Write one that begins with https://.")
         _within(f"{where}.seconds", self.seconds, 1.0, 7 * DAY)
         _within(f"{where}.memory_mb", self.memory_mb, 64.0, 1e6)
         _within(f"{where}.nice", self.nice, 0, 19)
@@ -83,6 +91,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     - `window` seconds of labelled rows are looked at. After an alarm they begin where it began, unless that
       leaves fewer than `least` rows; rows whose labels need so long are left out by `mature` seconds.
     - `held_out` is the share of the units that no trainer ever gets: on them the gate compares.
+    - `held_rows` of them at least have to be among the rows, or nothing is trained. After an alarm, what came
+      since it began is judged by only where it has so many.
     - `margin`: how much worse than the champion the candidate may be in the metric, accuracy or mean absolute
       error; with 0 it has to be shown to be better. `gate` is a gate.toml's content in place of that.
     - `plan` is a rollout plan's content; without one it is the usual canary.
@@ -101,6 +111,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     least: int = 500
     most: int = 200_000
     held_out: float = 0.25
+    held_rows: int = 1
     margin: float = 0.0
     gate: dict[str, Any] = {}
     plan: dict[str, Any] = {}
@@ -125,6 +136,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         _within(f"{where}.most", self.most, 2, 1_000_000)
         _within(f"{where}.least", self.least, 2, self.most)
         _within(f"{where}.held_out", self.held_out, 0.05, 0.95)
+        _within(f"{where}.held_rows", self.held_rows, 1, self.most)
         _within(f"{where}.margin", self.margin, 0.0, 1e12)
         if self.gate and self.margin:
             raise InvalidRetraining(

@@ -9,54 +9,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
 from fairlead.errors import DeadlineExceeded, RuntimeFailed
+from fairlead.retraining.log import Log
 from fairlead.retraining.policy import Trainer
 from fairlead.runtimes.machine import resident_bytes
 
-__all__ = ["Log", "group_bytes", "run_command"]
+__all__ = ["group_bytes", "run_command"]
 
 _LOOK_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
 """So long a trainer that is asked to stop has to do so."""
 _PIECE = 8_192
 _KEEPER = "fairlead.retraining.keeper"
-
-
-class Log:
-    """What a trainer says, bounded: how it began and how it ended stay, in between something may be left out.
-    One thread adds, any may read."""
-
-    def __init__(self, head: int = 64 * 2**10, tail: int = 192 * 2**10) -> None:
-        self._most_head, self._most_tail = head, tail
-        self._head = bytearray()
-        self._tail: deque[bytes] = deque()
-        self._tail_bytes = self._left_out = 0
-        self._lock = threading.Lock()
-
-    def add(self, data: bytes) -> None:
-        """Takes more in."""
-        with self._lock:
-            room = self._most_head - len(self._head)
-            self._head += data[:room]
-            if data[room:]:
-                self._tail.append(data[room:])
-                self._tail_bytes += len(data[room:])
-            while self._tail_bytes > self._most_tail:
-                gone = self._tail.popleft()
-                self._tail_bytes -= len(gone)
-                self._left_out += len(gone)
-
-    def text(self) -> str:
-        """All that is kept; bytes that are no UTF-8 are replaced, and NUL, which databases refuse, too."""
-        with self._lock:
-            head, tail, left_out = bytes(self._head), b"".join(self._tail), self._left_out
-        gap = f"\n… {left_out:,} bytes are left out …\n".encode() if left_out else b""
-        return (head + gap + tail).decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 def run_command(

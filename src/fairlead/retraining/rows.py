@@ -61,8 +61,9 @@ def prepare(
     table = pq.read_table(export)
     export.unlink()
     parts = split(
-        table, contract, job.model, share=policy.held_out, least=policy.least, after=job.cause.since
-    )
+        table, contract, job.model, share=policy.held_out, least=policy.least, after=job.cause.since,
+        least_held=policy.held_rows,
+    )  # fmt: skip
     held = place / "held-out.parquet"
     pq.write_table(parts.held, held)
     digest = hashlib.sha256(held.read_bytes()).hexdigest()
@@ -102,7 +103,6 @@ def _task(job: Job, contract: Contract, parts: Split, rows: Rows, place: Path, a
         target=parts.target,
         left_out=rows.left_out,
         data=str(data.absolute()),
-        data_url=f"{admin_url}/api/v1/models/{job.model}/retrainings/{job.id}/data",
         folder=str(place.absolute()),
         contract=str(champions.absolute()),
         admin_url=admin_url,

@@ -8,30 +8,28 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
 
 from fairlead.errors import (
     InvalidRetraining,
-    RetrainingNotFound,
     RetrainingRefused,
     StoreUnavailable,
 )
 from fairlead.gate.runs import Gates
-from fairlead.monitoring.findings import Finding
+from fairlead.monitoring.loop import LEASE as MONITORING
 from fairlead.monitoring.loop import Look
 from fairlead.predictions.ask import IngestClient
 from fairlead.registry import audit, stages
 from fairlead.registry.lookup import require_model
 from fairlead.registry.registry import Registry
-from fairlead.retraining import ledger
+from fairlead.retraining import ledger, watching
 from fairlead.retraining.folders import folder_of, remove
+from fairlead.retraining.handing import Handing
 from fairlead.retraining.job import CANCELLABLE, Job
 from fairlead.retraining.policy import Policy
 from fairlead.retraining.reading import read_policies, read_trainers
@@ -67,7 +65,8 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retraining:
-    """The retraining of all models that the settings name. Safe for threads. `name` tells controls apart.
+    """The retraining of all models that the settings name. Safe for threads. `name` tells controls apart;
+    `handing` are the doors of trainers that work elsewhere.
 
     Raises `InvalidRetraining`, `InvalidGate` or `InvalidRollout` for settings that make no sense.
     """
@@ -89,6 +88,7 @@ class Retraining:
         self._registry = registry
         self._database = registry.database
         self._folder = folder
+        self.handing = Handing(registry, folder, clock)
         self._name = name
         self._clock = clock
         self._until: datetime | None = None
@@ -96,7 +96,6 @@ class Retraining:
         self._threads: list[threading.Thread] = []
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="retraining")
         self._attended: set[str] = set()
-        self._seen: dict[str, dict[tuple[str, ...], deque[Finding]]] = {}
         self._lock = threading.Lock()
         self._steps = Steps(
             registry, gates, rollouts, ingest, folder, self._policies, self._trainers,
@@ -140,18 +139,6 @@ class Retraining:
         with self._database.read() as connection:
             return ledger.log_of(connection, model, identifier)
 
-    def data(self, model: str, identifier: str) -> Path:
-        """The rows that its trainer gets, while it works and where it was begun; raises
-        `RetrainingNotFound`."""
-        job = self.job(model, identifier)
-        path = folder_of(self._folder, job.id) / "data.parquet"
-        if job.state != "running" or not path.is_file():
-            raise RetrainingNotFound(
-                f"Retraining {identifier!r} of {model!r} has no rows here: it is {job.state}.",
-                remedy="Its rows are kept while its trainer works, where control runs it.",
-            )
-        return path
-
     def cancel(self, model: str, identifier: str, *, who: str, why: str = "") -> Job:
         """Ends a retraining that is not rolled out yet; its trainer is stopped, its candidate stays as it is.
 
@@ -176,16 +163,16 @@ class Retraining:
     # --- what causes them -----------------------------------------------------------------------------------
 
     def told(self, look: Look, holder: str) -> None:
-        """Hears of a look at how models do, and begins what an alarm asks for."""
-        touched = set()
-        with self._lock:
-            for finding in look.findings:
-                policy = self._policies.get(finding.model)
-                if policy is not None and finding.kind in policy.on:
-                    of_model = self._seen.setdefault(finding.model, {})
-                    of_model.setdefault(finding.key, deque(maxlen=policy.confirm)).append(finding)
-                    touched.add(finding.model)
-        for model in sorted(touched):
+        """Hears of a look at how models do, and begins what an alarm asks for. Raises `StoreUnavailable`."""
+        with self._database.read() as connection:
+            if not watching.changed(connection, self._policies, look.findings):
+                return
+        with self._database.write() as connection:
+            if not leases.holds(connection, MONITORING, holder, look.at):
+                return
+            changes = watching.changed(connection, self._policies, look.findings)
+            watching.note(connection, changes, look.at)
+        for model in sorted({model for model, _ in changes}):
             self._consider(model)
 
     def look(self) -> None:
@@ -339,8 +326,7 @@ class Retraining:
 
     def _trigger(self, connection: sa.Connection, policy: Policy, now: datetime) -> Trigger:
         history = _history(connection, policy, now)
-        with self._lock:
-            findings = [one for held in self._seen.get(policy.model, {}).values() for one in held]
+        findings = watching.alarms_of(connection, policy.model, now)
         decision = decide(policy, history, findings, now)
         return Trigger(policy=policy, decision=decision, job=ledger.active(connection, policy.model))
 

@@ -4,6 +4,7 @@ the job over goes on from there; only a trainer whose server ended begins anew, 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -14,8 +15,10 @@ from typing import Any
 import msgspec
 
 from fairlead.errors import (
+    DeadlineExceeded,
     FairleadError,
     Frozen,
+    GenerationConflict,
     InvalidRetraining,
     RolloutInProgress,
     StoreUnavailable,
@@ -23,16 +26,17 @@ from fairlead.errors import (
 )
 from fairlead.gate.runs import Data, Gates
 from fairlead.predictions.ask import IngestClient
-from fairlead.registry import audit
 from fairlead.registry.registry import Registry
 from fairlead.registry.versions import Version
 from fairlead.retraining import ledger
 from fairlead.retraining.folders import remove
 from fairlead.retraining.job import Job
+from fairlead.retraining.log import Log
 from fairlead.retraining.policy import Policy, Trainer
-from fairlead.retraining.process import Log
 from fairlead.retraining.reading import HELD_OUT, gate_of, plan_of
+from fairlead.retraining.task import Task
 from fairlead.retraining.training import train
+from fairlead.retraining.webhook import call
 from fairlead.rollouts.commands import Rollouts
 from fairlead.rollouts.traffic import Order
 from fairlead.routing import plans
@@ -86,7 +90,7 @@ class Steps:
         """Takes the job along until it is over, or this control has it no more."""
         steps: dict[str, Callable[[Job], Job]] = {
             "queued": self._train,
-            "running": self._again,
+            "running": self._under_way,
             "registering": self._registered,
             "gating": self._gate,
             "rolling-out": self._roll_out,
@@ -99,11 +103,16 @@ class Steps:
                 except StoreUnavailable as error:
                     logger.warning("retraining %s of %s waits: %s", job.id, job.model, error)
                     time.sleep(_LOOK_SECONDS)
+                    with contextlib.suppress(StoreUnavailable):
+                        job = self._read(job)
+                except GenerationConflict:
+                    job = self._read(job)
                 except FairleadError as error:
                     self._require_mine(job)
-                    job = self._end(job, state="failed", error=str(error))
+                    job = self._failed(job, error)
         except _Gone:
-            return
+            if not self._read(job).over:
+                return
         remove(self._folder, job.id)
 
     # --- the steps ------------------------------------------------------------------------------------------
@@ -130,6 +139,8 @@ class Steps:
                 job, state="running", champion=champion, rows=made.rows, attempt=job.attempt + 1,
                 begun_at=job.begun_at or now, note=None,
             )  # fmt: skip
+            if trainer.webhook is not None:
+                return self._call(job, trainer, made.task)
             log = Log()
             kept = _Every(_LOG_SECONDS)
 
@@ -140,7 +151,7 @@ class Steps:
                 return self._mine()
 
             try:
-                version = train(trainer, made.task, log, wanted, lambda: self._find(job, job.version))
+                version = train(trainer, made.task, log, wanted)
             finally:
                 self._keep_log(job, log)
             self._require_mine(job)
@@ -148,12 +159,41 @@ class Steps:
         finally:
             self._training.release()
 
-    def _again(self, job: Job) -> Job:
-        """Its trainer ended with the control that ran it."""
+    def _call(self, job: Job, trainer: Trainer, task: Task) -> Job:
+        """Others may train here while the webhook works."""
+        with self._database.write() as connection:
+            token = ledger.issue_token(connection, job.id)
+
+        def say(words: str) -> None:
+            try:
+                with self._database.write() as connection:
+                    ledger.add_to_log(connection, job.id, words.encode())
+            except StoreUnavailable as error:
+                logger.warning("what the webhook of retraining %s says is lost: %s", job.id, error)
+
+        call(trainer, task, token, say, lambda: self._is_mine(job) and not self._read(job).handed_in)
+        self._require_mine(job)
+        return self._write(job, called_at=self._clock())
+
+    def _under_way(self, job: Job) -> Job:
+        """Its trainer works elsewhere, or ended with the control that ran it."""
+        if job.called_at is not None:
+            return self._wait(job, job.called_at)
         if job.attempt >= _MOST_ATTEMPTS:
             told = f"The server ended under its trainer {job.attempt} times."
             return self._end(job, state="failed", error=told)
         return self._write(job, state="queued", note="The server ended under its trainer: it begins anew.")
+
+    def _wait(self, job: Job, since: datetime) -> Job:
+        """Whoever works elsewhere hands in by itself (`handing.py`)."""
+        trainer = self._trainer(job)
+        if self._clock() > since + timedelta(seconds=trainer.seconds):
+            raise DeadlineExceeded(
+                f"Trainer {trainer.name!r} has handed in nothing within {trainer.seconds:g} s.",
+                remedy=f"Look there, or raise trainers.{trainer.name}.seconds.",
+            )
+        time.sleep(_LOOK_SECONDS)
+        return self._read(job)
 
     def _registered(self, job: Job) -> Job:
         """The version that the trainer names is there, and was not before."""
@@ -182,7 +222,7 @@ class Steps:
             spec = gate_of(self._policy(job), contract.output.kind, target)
             run = self._gates.run(
                 job.model, job.version, spec, Data(sha256=job.rows.held_digest, name=HELD_OUT),
-                against=job.champion, who=_who(job), why=job.cause.sentence,
+                against=job.champion, who=job.actor, why=job.cause.sentence,
             )  # fmt: skip
             return self._write(job, gate=run.id)
         run = self._gates.get(job.model, job.gate)
@@ -201,7 +241,7 @@ class Steps:
     def _lost(self, job: Job, summary: str | None) -> Job:
         if self._policy(job).losers == "archive" and not self._is_archived(job):
             why = f"Retraining {job.id}: {summary or 'it did not pass its gate.'}"
-            self._registry.archive(job.model, job.version, _who(job), why)
+            self._registry.archive(job.model, job.version, job.actor, why)
         return self._end(job, state="done", ended="lost", note=summary)
 
     def _is_archived(self, job: Job) -> bool:
@@ -210,7 +250,7 @@ class Steps:
 
     def _roll_out(self, job: Job) -> Job:
         if job.rollout is None:
-            order = Order(who=_who(job), why=job.cause.sentence, key=f"retraining-{job.id}")
+            order = Order(who=job.actor, why=job.cause.sentence, key=f"retraining-{job.id}")
             try:
                 begun = self._rollouts.start(job.model, job.version, plan_of(self._policy(job)), order)
             except (Frozen, RolloutInProgress) as error:
@@ -257,9 +297,6 @@ class Steps:
         except VersionNotFound:
             return None
 
-    def _find(self, job: Job, version: str) -> bool:
-        return self._version(msgspec.structs.replace(job, version=version)) is not None
-
     def _keep_log(self, job: Job, log: Log) -> None:
         try:
             with self._database.write() as connection:
@@ -287,14 +324,26 @@ class Steps:
                 raise _Gone
             return ledger.move(connection, held, self._clock(), **changes)
 
-    def _end(self, job: Job, **changes: Any) -> Job:
-        ended = self._write(job, **changes)
+    def _read(self, job: Job) -> Job:
+        with self._database.read() as connection:
+            return ledger.get(connection, job.model, job.id)
+
+    def _failed(self, job: Job, error: FairleadError) -> Job:
+        """Ends it, unless a trainer elsewhere has handed in at that very moment."""
         with self._database.write() as connection:
-            audit.append(
-                connection, at=self._clock(), who=_who(job), action="retrained", model=job.model,
-                version=ended.version, why=ended.sentence,
-                details={"retraining": job.id, "state": ended.state, "ended": ended.ended},
-            )  # fmt: skip
+            held = ledger.get(connection, job.model, job.id)
+            if held.over or (held.handed_in and not job.handed_in):
+                return held
+            ended = ledger.end(connection, held, self._clock(), state="failed", error=str(error))
+        logger.info("retraining %s of %s: %s", job.id, job.model, ended.sentence)
+        return ended
+
+    def _end(self, job: Job, **changes: Any) -> Job:
+        with self._database.write() as connection:
+            held = ledger.get(connection, job.model, job.id)
+            if held.over:
+                raise _Gone
+            ended = ledger.end(connection, held, self._clock(), **changes)
         logger.info("retraining %s of %s: %s", job.id, job.model, ended.sentence)
         return ended
 
@@ -312,7 +361,3 @@ class _Every:
             return False
         self._last = now
         return True
-
-
-def _who(job: Job) -> str:
-    return f"retraining {job.id}"

@@ -21,8 +21,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     answers; `left_out` are sensitive features of the champion, which the log does not keep. The labelled
     rows are of [since, until); some of their units are held out, and not in `data`. `folder` is the job's
     own: a command may write the name of the version that it registered into the file `version` there.
-    `contract` is a file with the champion's contract as far as the columns go. A webhook fetches the rows
-    from `data_url`, and has no folder.
+    `contract` is a file with the champion's contract as far as the columns go. A webhook has no folder: it
+    fetches the rows from `data_url`, may post text to `log_url`, and posts `{"version": …}` or
+    `{"error": …}` to `result_url` when it has ended, each with the job's own `token` as bearer.
     """
 
     id: str
@@ -38,6 +39,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     left_out: tuple[str, ...] = ()
     data: str = ""
     data_url: str = ""
+    log_url: str = ""
+    result_url: str = ""
+    token: str = ""
     folder: str = ""
     contract: str = ""
     admin_url: str = ""

@@ -34,7 +34,6 @@ __all__ = [
     "outcome_syncs",
     "plan_heads",
     "plans",
-    "retrainings",
     "rollout_events",
     "rollouts",
     "settings_events",
@@ -292,22 +291,6 @@ outcome_syncs = Table(
     Column("holder", Text),  # the control that runs it, until `held_until`
     Column("held_until", UtcDateTime),
 )
-
-retrainings = Table(
-    "retrainings",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("number", Integer, nullable=False),  # counts the model's retrainings: their order
-    _model(),
-    _text("state"),
-    Column("revision", Integer, nullable=False),  # counts changes
-    _text("body"),  # Job
-    _text("log"),  # what the trainer has said, bounded
-    _at("created_at"),
-    _at("updated_at"),
-)
-Index(None, retrainings.c.model, retrainings.c.number, unique=True)
-Index(None, retrainings.c.state)
 
 explanations = Table(
     "explanations",
