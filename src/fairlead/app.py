@@ -46,7 +46,8 @@ def run_control(settings: Settings) -> None:
     from fairlead.evaluation.scoring import SCORING
     from fairlead.explanations.leaning import Leaning
     from fairlead.gate.runs import GATES, Gates
-    from fairlead.monitoring.drifting import Drifting, DriftLooker
+    from fairlead.monitoring.drift_looker import DriftLooker
+    from fairlead.monitoring.drifting import Drifting
     from fairlead.monitoring.importance import ImportanceLooker
     from fairlead.monitoring.loop import Looker, Loop
     from fairlead.monitoring.performing import PerformingLooker

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pandas as pd
@@ -101,6 +102,28 @@ def test_what_was_written_for_packing_is_gone_afterwards(
 def test_a_conversion_without_reference_rows_is_refused(classifier: LogisticRegression) -> None:
     with pytest.raises(InvalidReference, match="none were given"), packed(classifier):
         pass
+
+
+@pytest.mark.parametrize("trust_pickle", [False, True])
+def test_slices_that_a_person_declares_are_counted_in_the_reference(
+    classifier: LogisticRegression,
+    iris: tuple[pd.DataFrame, pd.Series],
+    tmp_path: Path,
+    trust_pickle: bool,
+) -> None:
+    package, _ = kept(classifier, tmp_path / "plain", reference=iris[0])
+    assert package.profile is not None
+    assert package.profile.slices is msgspec.UNSET
+    inferred = package.contract
+    first = msgspec.structs.replace(inferred.inputs[0], slice=True)
+    own = Contract(inputs=(first, *inferred.inputs[1:]), output=inferred.output)
+    package, _ = kept(
+        classifier, tmp_path / "sliced", reference=iris[0], contract=to_toml(own), trust_pickle=trust_pickle
+    )
+    assert package.profile is not None
+    assert package.profile.slices is not msgspec.UNSET
+    assert sum(one.rows for one in package.profile.slices.values()) == len(iris[0])
+    assert all(name.startswith(first.name) for name in package.profile.slices)
 
 
 def test_a_contract_of_ones_own_is_put_in_the_order_of_the_models_columns(

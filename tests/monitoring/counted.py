@@ -15,7 +15,7 @@ from fairlead.contracts.counts import FieldCounts, FieldKey, merge, tally
 from fairlead.contracts.profile import NumberProfile
 from fairlead.predictions.ask import IngestClient
 from fairlead.predictions.binning import Binning
-from fairlead.predictions.counted import CountedField, CountedWindow
+from fairlead.predictions.counted import CountedField, CountedWindow, Reach
 
 __all__ = ["Counted"]
 
@@ -39,6 +39,7 @@ class Counted(IngestClient):
         self.contract = contract
         self.binning = binning
         self._minutes: list[_Minute] = []
+        self.logged: datetime | None = None
 
     def add(
         self,
@@ -68,11 +69,19 @@ class Counted(IngestClient):
             found = self.binning if args["bins"] == self.binning.id else None
         elif op == "profiles":
             found = self._windows(args)
+        elif op == "reach":
+            found = self.reach
         elif op == "sql":
             found = {"rows": self._rows(*args["params"][2:])[: args["limit"]]}
         else:
             raise AssertionError(f"nobody asks for {op}")
         return msgspec.json.decode(msgspec.json.encode(found))
+
+    @property
+    def reach(self) -> Reach:
+        """From the first rows on; `logged` is when the log begins where that is earlier."""
+        first = min((one.at for one in self._minutes), default=None)
+        return Reach(logged=self.logged or first, counted=first)
 
     def _rows(self, since: str, until: str, version: str) -> list[dict[str, Any]]:
         begin, end = datetime.fromisoformat(since), datetime.fromisoformat(until)

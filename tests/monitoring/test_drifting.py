@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -10,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 import uvicorn
 from fastapi import APIRouter, FastAPI
@@ -19,59 +17,31 @@ from fairlead.admin.drift import drift_routes
 from fairlead.admin.problems import refuse_as_problems
 from fairlead.cli.main import fairlead
 from fairlead.client.admin import Admin
-from fairlead.contracts.contract import Contract, Field, Output
-from fairlead.contracts.profile import ReferenceProfile, profile
+from fairlead.contracts.counts import FieldKey
+from fairlead.contracts.sliced import reference_of
 from fairlead.contracts.table import read_table
-from fairlead.errors import MalformedRequest, ModelNotFound, VersionNotFound
+from fairlead.errors import MalformedRequest, ModelNotFound, StoreUnavailable, VersionNotFound
 from fairlead.monitoring.drift_report import DriftFound, DriftReport, drift_findings
-from fairlead.monitoring.drifting import Drifting, DriftLooker
+from fairlead.monitoring.drifting import Drifting
+from fairlead.monitoring.references import training_slices
 from fairlead.monitoring.separating import Separating
 from fairlead.predictions.binning import ContractNote, binning_of
+from fairlead.predictions.counted import counted_windows
 from fairlead.predictions.ingest import Ingest
 from fairlead.predictions.operations import Operations
 from fairlead.predictions.query import Queries
 from fairlead.predictions.record import SchemaFrame
 from fairlead.predictions.segments import SegmentWriter, frame
-from fairlead.registry.registry import NewVersion, Registry
-from fairlead.registry.versions import File, Manifest, VersionSpec
-from fairlead.runtimes.base import OutputNames, RuntimeSpec, Tensor
+from fairlead.registry.registry import Registry
 from fairlead.stores.blobs import Blobs
 from fairlead.stores.database import Database
 from tests.monitoring.counted import Counted
 from tests.monitoring.served import Here
+from tests.monitoring.shop import CONTRACT, reference, rows, shop
 from tests.predictions.records import make_record
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-CONTRACT = Contract(
-    inputs=(
-        Field(name="age", type="float", nullable=True),
-        Field(name="land", type="string", slice=True, nullable=True),
-    ),
-    output=Output(kind="number"),
-)
-RUNTIME = RuntimeSpec(
-    kind="onnx",
-    entry="model.onnx",
-    binding="columns",
-    inputs=(
-        Tensor(name="age", dtype="float64", shape=(-1, 1)),
-        Tensor(name="land", dtype="string", shape=(-1, 1)),
-    ),
-    outputs=OutputNames(value="y"),
-)
-LANDS = ["DE"] * 60 + ["FR"] * 30 + ["AT"] * 10
-
-
-def rows(n: int, seed: int, *, shift: float = 0.0, nulls: float = 0.0) -> dict[str, list[Any]]:
-    generator = np.random.default_rng(seed)
-    ages: list[Any] = generator.normal(40.0 + shift, 10.0, n).tolist()
-    ages[: round(nulls * n)] = [None] * round(nulls * n)
-    return {"age": ages, "land": generator.choice(LANDS, n).tolist()}
-
-
-def reference() -> ReferenceProfile:
-    return profile(read_table(rows(10_000, 1)), CONTRACT)
 
 
 @pytest.fixture
@@ -88,28 +58,7 @@ def log() -> Counted:
 
 @pytest.fixture
 def registry(database: Database, blobs: Blobs) -> Registry:
-    """`shop` with v1 in production, which brought a profile, and v2, which brought none."""
-    made = Registry(database, blobs)
-    for version in ("v1", "v2"):
-        contents = {"model.onnx": version.encode()}
-        if version == "v1":
-            contents["reference.json"] = msgspec.json.encode(reference())
-        files = []
-        for path, content in contents.items():
-            digest = hashlib.sha256(content).hexdigest()
-            blobs.put(content, digest)
-            files.append(File(path=path, sha256=digest, size=len(content)))
-        spec = VersionSpec(
-            model="shop",
-            version=version,
-            manifest=Manifest(files=tuple(files)),
-            runtime=RUNTIME,
-            contract=CONTRACT,
-        )
-        made.register(NewVersion(spec=spec, framework="onnx", created_by="ann"))
-    with database.write() as connection:
-        made.record_stages(connection, "shop", {"v1": "production"}, generation=1, who="ann")
-    return made
+    return shop(database, blobs)
 
 
 @pytest.fixture
@@ -184,7 +133,7 @@ def test_bins_that_came_from_the_log_have_no_training_data(registry: Registry) -
     log = Counted(CONTRACT, held)
     log.add(NOW - HOUR / 2, rows(3000, 2))
     report = last_hour(Drifting(registry, log))
-    assert report.found == ()
+    assert [(one.subject, one.status) for one in report.found] == [("(reference)", "insufficient")]
     assert "no version under this contract brought a profile" in report.sentence
 
 
@@ -201,7 +150,8 @@ def test_what_was_always_so_did_not_drift_from_before(drifting: Drifting, log: C
     assert alarms(last_hour(drifting)) != []
     report = last_hour(drifting, against="before")
     assert alarms(report) == []
-    assert (report.reference, report.reference_rows) == ("the 7 days before", 9000)
+    assert report.reference == "the 7 days before (counted since 2026-11-19 06:00 UTC)"
+    assert report.reference_rows == 9000
 
 
 def test_a_daily_rhythm_is_held_against_the_same_time_a_week_before(drifting: Drifting, log: Counted) -> None:
@@ -220,6 +170,81 @@ def test_one_slice_can_drift_alone(drifting: Drifting, log: Counted) -> None:
     assert {(subject, slice) for subject, slice, _ in alarms(report)} == {("age", "land=AT")}
     assert "age where land=AT (median" in report.sentence
     assert last_hour(drifting, against="before", slices=False).sentence.startswith("Nothing drifted")
+
+
+def test_a_slice_is_held_against_the_slice_of_the_training_data(
+    database: Database, blobs: Blobs, log: Counted
+) -> None:
+    drifting = Drifting(shop(database, blobs, sliced=True), log)
+    for slice, shift in (("", 0.5), ("land=AT", 6.0), ("land=DE", 0.0)):
+        log.add(NOW - HOUR / 2, rows(3000, 2, shift=shift), slice=slice)
+    report = last_hour(drifting)
+    assert {(subject, slice) for subject, slice, _ in alarms(report)} == {("age", "land=AT")} | {
+        ("land", slice) for slice in ("land=AT", "land=DE")
+    }
+    austrian = next(one for one in report.found if (one.slice, one.subject) == ("land=AT", "age"))
+    assert 800 < austrian.reference_n < 1200
+    assert "(slices)" not in {one.subject for one in report.found}
+
+
+def test_a_version_from_before_slices_were_counted_says_so(drifting: Drifting, log: Counted) -> None:
+    log.add(NOW - HOUR / 2, rows(3000, 2))
+    log.add(NOW - HOUR / 2, rows(3000, 3), slice="land=AT")
+    report = last_hour(drifting)
+    told = {one.subject: one for one in report.found if not one.slice}["(slices)"]
+    assert told.status == "insufficient"
+    assert told.sentence == "There is no reference for slices: v1 was registered without counts of them."
+    assert report.sentence.startswith("Nothing drifted from the training data of v1: 2 fields")
+    assert [one.subject for one in drift_findings(report) if one.status == "insufficient"] == ["(slices)"]
+
+
+def test_a_reference_from_before_all_counts_is_told_as_missing(drifting: Drifting, log: Counted) -> None:
+    log.add(NOW - HOUR / 2, rows(3000, 2))
+    for against, words in (
+        ("before", "the 7 days before"),
+        ("week-before", "the same time 1 week(s) before"),
+    ):
+        report = last_hour(drifting, against=against)
+        assert alarms(report) == []
+        assert report.sentence.endswith(
+            f"cannot be told: nothing is counted of {words}: counts begin at 2026-11-20 11:30 UTC."
+        )
+        assert [(one.subject, one.status) for one in report.found] == [("(reference)", "insufficient")]
+
+
+def test_minutes_of_a_week_ago_are_said_to_be_hours_by_now(drifting: Drifting, log: Counted) -> None:
+    for days in (8, 7, 0):
+        log.add(NOW - timedelta(days=days, minutes=5), rows(3000, 3))
+    report = drifting.report("shop", NOW - timedelta(minutes=10), NOW, against="week-before")
+    assert report.reference == "the same time 1 week(s) before, in whole hours"
+
+
+def test_what_the_log_has_and_nobody_counted_is_said_with_the_remedy(
+    drifting: Drifting, log: Counted
+) -> None:
+    log.add(NOW - HOUR / 2, rows(3000, 2))
+    assert last_hour(drifting).notes == ()
+    log.logged = NOW - timedelta(days=9)
+    (note,) = last_hour(drifting).notes
+    assert note == (
+        "The log has traffic since 2026-11-11 12:00 UTC, and is counted only since 2026-11-20 11:30 UTC. "
+        "`fairlead monitoring rebuild shop` counts all of the log anew."
+    )
+
+
+def test_a_profile_that_could_not_be_had_is_asked_for_again(
+    registry: Registry, blobs: Blobs, log: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drifting = Drifting(registry, log)
+    log.add(NOW - HOUR / 2, rows(3000, 2))
+
+    def away(*_: Any) -> None:
+        raise StoreUnavailable("The blobs are away.", remedy="Wait.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(registry.blobs, "get_to", away)
+        assert alarms(last_hour(drifting)) == []
+    assert drifting._profile("shop", "v1") == reference()
 
 
 def test_two_versions_at_the_same_time_are_held_against_each_other(drifting: Drifting, log: Counted) -> None:
@@ -265,49 +290,6 @@ def test_unknown_models_versions_and_halves_of_a_question_are_refused(drifting: 
         last_hour(drifting, against="version")
     with pytest.raises(MalformedRequest, match="names that version"):
         last_hour(drifting, other="v2")
-
-
-def test_the_looker_tells_of_each_question_once_by_the_window_that_shows_most(
-    drifting: Drifting, registry: Registry, log: Counted
-) -> None:
-    log.add(NOW - 20 * HOUR, rows(20_000, 3))
-    log.add(NOW - timedelta(minutes=5), rows(1000, 2, shift=8.0))
-    found = DriftLooker(drifting, registry).look(NOW)
-    assert len({one.key for one in found}) == len(found)
-    told = {(one.subject, one.measure, one.against): one for one in found if one.kind == "drift"}
-    age = told["age", "moved-share", "training"]
-    assert (age.status, age.n, age.model, age.version) == ("alarm", 1000, "shop", "v1")
-    assert told["age", "moved-share", "before"].status == "alarm"
-    assert told["land", "moved-share", "training"].status == "ok"
-
-
-def test_the_looker_sees_what_came_in_the_minute_that_runs(
-    drifting: Drifting, registry: Registry, log: Counted
-) -> None:
-    log.add(NOW, rows(1000, 2, shift=8.0))
-    found = DriftLooker(drifting, registry).look(NOW + timedelta(seconds=10))
-    assert ("age", "alarm") in {(one.subject, one.status) for one in found}
-
-
-def test_whoever_looks_more_often_asks_for_more_evidence_at_each_look(
-    drifting: Drifting, registry: Registry, log: Counted
-) -> None:
-    log.add(NOW - timedelta(minutes=5), rows(800, 2, nulls=0.015))
-
-    def statuses(seconds: float) -> set[str]:
-        found = DriftLooker(drifting, registry, seconds=seconds).look(NOW)
-        return {one.status for one in found if (one.subject, one.measure) == ("age", "null-share")}
-
-    assert statuses(300.0) == {"alarm"}
-    assert statuses(1e-12) == {"ok"}
-
-
-def test_the_looker_says_nothing_of_models_that_are_not_in_production(
-    database: Database, blobs: Blobs, log: Counted
-) -> None:
-    registry = Registry(database, blobs)
-    registry.declare_contract("idle", CONTRACT, who="ann")
-    assert DriftLooker(Drifting(registry, log), registry).look(NOW) == []
 
 
 @pytest.fixture
@@ -415,6 +397,23 @@ def test_what_was_logged_is_held_against_training_data_and_the_days_before(
     # Of the two hundred from Austria half a standard deviation is not yet beyond chance.
     drifted = {(subject, slice) for subject, slice, _ in alarms(report)}
     assert drifted == {("age", ""), ("age", "land=DE"), ("age", "land=FR")}
+
+
+def test_slices_of_a_reference_count_as_the_same_rows_count_when_they_are_served(logged: Here) -> None:
+    held = reference_of(read_table(rows(2000, 3)), CONTRACT, like=reference())
+    counted = counted_windows(logged, "shop", NOW - 31 * HOUR, NOW - 29 * HOUR, slice=None)
+    served = {window.slice: window for window in counted if window.slice}
+    bins = binning_of(CONTRACT.id, reference(), fields=CONTRACT.inputs).bins
+    trained = training_slices(bins, held, ())
+    assert trained is not None
+    assert set(trained) == set(served) == {"land=DE", "land=FR", "land=AT"}
+    for name, counts in trained.items():
+        assert {key: one.counts for key, one in counts.items()} == {
+            key: one.counts for key, one in served[name].counts.items() if key in counts
+        }
+        assert counts[FieldKey("feature", "age")].mean == pytest.approx(
+            served[name].counts[FieldKey("feature", "age")].mean
+        )
 
 
 def test_logged_rows_are_told_apart_by_all_fields_together(registry: Registry, logged: Here) -> None:

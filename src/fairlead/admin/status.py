@@ -54,6 +54,10 @@ def status_routes(
         lacking = []
         try:
             ingested = ingest.call("status")
+            lacking += [
+                f"Of {model} only the later part of the log is counted: fairlead monitoring rebuild {model}."
+                for model in ingested.get("uncounted", ())
+            ]
         except FairleadError as error:
             ingested = None
             lacking.append(str(error))

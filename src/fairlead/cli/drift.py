@@ -19,10 +19,12 @@ __all__ = ["drift"]
 
 _SIGNS = {
     "alarm": "[red]drifted[/]",
-    "ok": "[green]ok[/]",
-    "insufficient": "[dim]too few[/]",
     "error": "[red]error[/]",
+    "insufficient": "[yellow]unknown[/]",
+    "ok": "[green]ok[/]",
 }
+"""What is not ok comes first, in this order."""
+_ORDER = list(_SIGNS)
 _MOST = 40
 
 
@@ -112,23 +114,29 @@ def _shown(found: DriftReport, everything: bool) -> Iterator[RenderableType]:
     sign = "[red]✗[/]" if found.drifted else "[green]✓[/]"
     told = bool(found.found) and any(one.status == "ok" for one in found.found)
     yield f"{sign if told or found.drifted else '[yellow]?[/]'} [bold]{escape(found.sentence)}[/]"
-    rows = found.found if everything else _one_each(found.found)
-    names = ["field", "where", "measure", "moved", "what changed", "p", "rows", ""]
+    rows = sorted(
+        found.found if everything else _one_each(found.found), key=lambda one: _ORDER.index(one.status)
+    )
+    names = ["", "field", "where", "measure", "by", "up to", "psi", "p", "rows", "what changed"]
     listed = [name for name in names if name != "where" or any(one.slice for one in rows)]
     if rows:
         cells = [_cells(one) for one in rows[: None if everything else _MOST]]
-        yield table(listed, [[cell[name] for name in listed] for cell in cells], right=("moved", "p", "rows"))
+        figures = ("by", "up to", "psi", "p", "rows")
+        yield table(listed, [[cell[name] for name in listed] for cell in cells], right=figures)
         if not everything and len(rows) > _MOST:
             yield f"[dim]{len(rows) - _MOST} more: --all[/]"
     broken = [one for one in found.quality if one.seen or one.expected]
     for one in broken:
         yield f"{'[red]✗[/]' if one.status == 'alarm' else '·'} {escape(one.sentence)}"
+    for note in found.notes:
+        yield f"[yellow]![/] {escape(note)}"
     yield facts(
         {
             "version": found.version,
             "against": found.reference,
             "between": f"{time_text(found.start)} and {time_text(found.end)} UTC",
             "rows": f"{found.rows:,}, beside {found.reference_rows:,}",
+            "drifted": "by as much as given or more, and beyond chance",
             "false alarms": f"one in {found.days:g} days at most (p up to {found.level:.2g} in one look)",
         }
     )
@@ -152,13 +160,20 @@ def _cells(one: DriftFound) -> dict[str, str]:
     changed = ", ".join(one.changes)
     if one.expected is not None and one.seen is not None:
         changed = f"{percent(100 * one.expected)} → {percent(100 * one.seen)}"
+    # A small change of a field that is well is no news.
+    told = escape(changed or one.sentence) if one.status == "alarm" else ""
+    if one.status in ("error", "insufficient"):
+        told = escape(one.sentence)
+    psi = one.distances.get("psi")
     return {
+        "": _SIGNS[one.status],
         "field": escape(one.subject),
         "where": escape(one.slice),
         "measure": one.measure.replace("-", " "),
-        "moved": "" if one.effect is None else percent(100 * one.effect),
-        "what changed": escape(changed or (one.sentence if one.effect is None else "")),
+        "by": "" if one.effect is None else percent(100 * one.effect),
+        "up to": "" if one.threshold is None else percent(100 * one.threshold),
+        "psi": "" if psi is None else f"{psi:.3f}",
         "p": "" if one.p is None else f"{one.p:.1g}",
-        "rows": f"{one.n:,}",
-        "": _SIGNS[one.status],
+        "rows": f"{one.n:,}" if one.n else "",
+        "what changed": told,
     }

@@ -11,7 +11,8 @@ import msgspec
 from fairlead.client.calibrating import served_rows
 from fairlead.contracts.contract import Contract
 from fairlead.contracts.document import to_json
-from fairlead.contracts.profile import REFERENCE_FILE, ReferenceProfile, profile
+from fairlead.contracts.profile import REFERENCE_FILE, ReferenceProfile
+from fairlead.contracts.sliced import reference_of
 from fairlead.contracts.table import Table
 from fairlead.errors import InvalidContract
 from fairlead.explanations.importance import IMPORTANCE_FILE, Importance
@@ -58,7 +59,7 @@ def profile_of_onnx(
     if contract.output.kind == "class" and served[0].probabilities is not None:
         probabilities = [prediction.probabilities or [] for prediction in served]
     values = [prediction.value for prediction in served]
-    return profile(table, contract, predictions=values, probabilities=probabilities, like=like)
+    return reference_of(table, contract, predictions=values, probabilities=probabilities, like=like)
 
 
 def in_order_of(given: Contract, inferred: Contract) -> Contract:

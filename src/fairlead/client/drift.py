@@ -64,7 +64,8 @@ class QualityFound(msgspec.Struct, frozen=True, kw_only=True):
 
 class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     """How a model's traffic from `start` to `end` lies beside a reference; fields with alarms first. At
-    `level` there is one false alarm in `days` at most, on average, if one looks once at every such window."""
+    `level` there is one false alarm in `days` at most, on average, if one looks once at every such window.
+    `notes` say what of the log is not in it."""
 
     model: str
     version: str | None
@@ -79,6 +80,7 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
     found: tuple[DriftFound, ...] = ()
     quality: tuple[QualityFound, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def drifted(self) -> bool:

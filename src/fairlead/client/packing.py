@@ -18,10 +18,11 @@ from fairlead.client.calibrating import known_rows, served_rows, uncertainty_of
 from fairlead.client.documents import CONTRACT, DOCUMENTS, in_order_of, profile_of_onnx, write_documents
 from fairlead.client.importances import importance_of_onnx
 from fairlead.client.pickles import PICKLES, pickled, unpickled
-from fairlead.contracts.contract import Contract
+from fairlead.contracts.contract import Contract, Field
 from fairlead.contracts.document import read_contract
 from fairlead.contracts.infer import infer_contract, infer_output, split_target
-from fairlead.contracts.profile import ReferenceProfile, profile
+from fairlead.contracts.profile import ReferenceProfile
+from fairlead.contracts.sliced import reference_of
 from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.errors import InvalidModelFile, InvalidReference, MissingExtra, TrustRequired
 from fairlead.explanations.importance import Importance
@@ -222,7 +223,12 @@ class _Packer:
         from fairlead.runtimes.convert import convert
 
         done = convert(
-            model, self._reference, target=self._target, tolerance=self._tolerance, lent=self._lent_for
+            model,
+            self._reference,
+            target=self._target,
+            tolerance=self._tolerance,
+            lent=self._lent_for,
+            cut_by=self._cut_by,
         )
         path = self._scratch / _ENTRY
         path.write_bytes(done.onnx)
@@ -276,16 +282,18 @@ class _Packer:
         if not (hasattr(model, "predict") and hasattr(model, "get_params")):
             contract = infer_contract(self._reference, target=self._target)
             table, _ = split_target(self._reference, self._target, None)
-            return contract, profile(table, contract, like=self._lent_for(contract))
+            held = reference_of(table, contract, like=self._lent_for(contract), cut_by=self._cut_by)
+            return contract, held
         table, frame = reference_rows(model, self._reference, self._target)
         output, answers = original_answers(model, frame, None)
         contract = infer_contract(table, output=output)
-        held = profile(
+        held = reference_of(
             table,
             contract,
             predictions=answers.values,
             probabilities=answers.probabilities,
             like=self._lent_for(contract),
+            cut_by=self._cut_by,
         )
         return contract, held
 
@@ -297,6 +305,11 @@ class _Packer:
 
     def _lent_for(self, inferred: Contract) -> ReferenceProfile | None:
         return self._lent(self._final(inferred))
+
+    @property
+    def _cut_by(self) -> tuple[Field, ...]:
+        """The fields that may be slices: only a person says so."""
+        return () if self._contract is None else self._contract.inputs
 
 
 def _uncertainty(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fairlead.contracts.contract import Contract, Field, Output, Scalar
+from fairlead.contracts.field_counts import FieldCounts, FieldKey
 from fairlead.contracts.table import Column, Table
 from fairlead.errors import InvalidReference
 
@@ -27,6 +28,7 @@ __all__ = [
     "NumberProfile",
     "PredictionProfile",
     "ReferenceProfile",
+    "SliceCounts",
     "answers_profile",
     "count",
     "field_profile",
@@ -95,13 +97,25 @@ class PredictionProfile(msgspec.Struct, frozen=True, kw_only=True):
     scores: tuple[NumberProfile, ...] = ()
 
 
+class SliceCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of one slice, counted on the bins of all: each field and answer under its key."""
+
+    rows: int
+    fields: tuple[tuple[FieldKey, FieldCounts], ...]
+
+
 class ReferenceProfile(msgspec.Struct, frozen=True, kw_only=True):
-    """The profile of a reference table under one contract, fields in contract order."""
+    """The profile of a reference table under one contract, fields in contract order.
+
+    `slices` has each slice that the contract declares and that has rows, by its name ("country=DE"); unset
+    where none is declared, or the profile was made before slices were counted.
+    """
 
     contract_id: str
     rows: int
     fields: dict[str, FieldProfile]
     prediction: PredictionProfile | None = None
+    slices: dict[str, SliceCounts] | msgspec.UnsetType = msgspec.UNSET
 
 
 def profile(

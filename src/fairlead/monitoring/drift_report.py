@@ -21,6 +21,7 @@ __all__ = [
     "found_of",
     "headline",
     "quality_of",
+    "unknown",
 ]
 
 _MOST_NAMED = 3
@@ -79,7 +80,8 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     `against` is "training", "before", "week-before" or "version v1", `reference` says it in words. `level`
     is the chance of a false alarm of drift that a look may have, and as much of broken rules, so that there
     is one in `days` at most on average. `found` has all questions of a field one after the other, and fields
-    with an alarm first.
+    with an alarm first; "(reference)" and "(slices)" are not fields, but say what there is no reference of.
+    `notes` say what of the log is not in it.
     """
 
     model: str
@@ -95,6 +97,15 @@ class DriftReport(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
     found: tuple[DriftFound, ...] = ()
     quality: tuple[QualityFound, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def unknown(subject: str, why: str) -> DriftFound:
+    """What stands in the report for something that has no reference."""
+    return DriftFound(
+        subject=subject, slice="", measure="moved-share", status="insufficient", sentence=_ended(why),
+        n=0, reference_n=0,
+    )  # fmt: skip
 
 
 def found_of(shifts: Iterable[Shift]) -> tuple[DriftFound, ...]:
@@ -148,9 +159,15 @@ def quality_of(breaches: Iterable[Breach]) -> tuple[QualityFound, ...]:
 
 
 def headline(
-    found: Sequence[DriftFound], quality: Sequence[QualityFound], against: str, rows: int, days: float
+    found: Sequence[DriftFound],
+    quality: Sequence[QualityFound],
+    against: str,
+    rows: int,
+    days: float,
+    lacks: str = "",
 ) -> str:
-    """The sentence on top: what drifted, or that nothing did, or why that cannot be told."""
+    """The sentence on top: what drifted, or that nothing did, or why that cannot be told; `lacks` is why
+    where there is no reference."""
     fields = dict.fromkeys((one.slice, one.subject) for one in found)
     drifted = dict.fromkeys((one.slice, one.subject) for one in found if one.status == "alarm")
     broken = [one.sentence.rstrip(".") for one in quality if one.status == "alarm"]
@@ -172,7 +189,7 @@ def headline(
         return (
             f"Nothing drifted from {against}: {known}, at most one false alarm in {days:g} days.{rest}{more}"
         )
-    why = next((one.sentence for one in found), "there was no traffic that could be counted")
+    why = next((one.sentence for one in found), lacks or "there was no traffic that could be counted")
     because = f"{why[:1].lower()}{why[1:].rstrip('.')}"
     return f"Whether anything drifted from {against} cannot be told: {because}.{more}"
 
@@ -219,6 +236,10 @@ def drift_findings(report: DriftReport) -> list[Finding]:
         )
         for one in report.quality
     ]
+
+
+def _ended(sentence: str) -> str:
+    return f"{sentence[:1].upper()}{sentence[1:].rstrip('.')}."
 
 
 def _named(subject: str, slice: str) -> str:

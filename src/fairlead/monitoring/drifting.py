@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
 from datetime import datetime, timedelta
-from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from fairlead.contracts.profile import ReferenceProfile
+from fairlead.contracts.profile import REFERENCE_FILE, ReferenceProfile
 from fairlead.errors import MalformedRequest
 from fairlead.monitoring.drift import Floors, Pair, level, shifts
 from fairlead.monitoring.drift_report import (
     DriftReport,
-    drift_findings,
     found_of,
     headline,
     quality_of,
+    unknown,
 )
-from fairlead.monitoring.findings import Finding
 from fairlead.monitoring.quality import Rows, breaches
+from fairlead.monitoring.reaching import begins_late, notes_of, nothing_of
 from fairlead.monitoring.references import (
     Against,
     Seen,
@@ -29,21 +26,21 @@ from fairlead.monitoring.references import (
     pairs,
     seen_of,
     training_counts,
+    training_slices,
     week_before,
 )
 from fairlead.predictions.ask import IngestClient
-from fairlead.predictions.counted import binning, counted_windows
+from fairlead.predictions.binning import Binning
+from fairlead.predictions.counted import binning, counted_windows, reached
+from fairlead.registry.references import document_of
 from fairlead.registry.registry import Registry
 from fairlead.registry.settings import effective, stated
 from fairlead.registry.versions import ModelSettings
 
-__all__ = ["DriftLooker", "Drifting"]
+__all__ = ["Drifting"]
 
 _DAY = timedelta(days=1)
-_REFERENCE = "reference.json"
-
-
-_SPANS = (timedelta(minutes=10), timedelta(hours=1), timedelta(days=1))
+_MOST_PROFILES = 64
 _NOTHING = Seen(contract_id=None, bins="", rows=Rows(rows=0), counts={})
 
 
@@ -60,11 +57,14 @@ class _Asked(NamedTuple):
 
 
 class _Held(msgspec.Struct, frozen=True, kw_only=True):
-    """A reference: in words what it is, its rows, and every field of it beside that of the window."""
+    """A reference: in words what it is, its rows, and every field of it beside that of the window. `lacks`
+    says why there is nothing of it, `unsliced` why there is nothing of its slices."""
 
     words: str
     rows: Rows = Rows(rows=0)
     pairs: list[Pair] = []
+    lacks: str = ""
+    unsliced: str = ""
 
 
 class Drifting:
@@ -73,7 +73,7 @@ class Drifting:
     def __init__(self, registry: Registry, ingest: IngestClient) -> None:
         self._registry = registry
         self._ingest = ingest
-        self._profile = lru_cache(maxsize=64)(self._read_profile)
+        self._profiles: dict[tuple[str, str], ReferenceProfile] = {}
 
     def report(
         self,
@@ -91,7 +91,7 @@ class Drifting:
 
         `version` is what answered, the one in production unless given, or all where none is. References are
         the version's training data, the seven days before, the same time a week before, or what version
-        `other` got in the same time. Slices are compared with all but training data, which has none.
+        `other` got in the same time. What a reference lacks is said, and nothing is told without one.
         `looks_a_day` shares out the false alarms that the model's setting allows: without it, one look per
         window. Raises `ModelNotFound`, `VersionNotFound` and `MalformedRequest`.
         """
@@ -108,12 +108,16 @@ class Drifting:
         looks = 2.0 * (looks_a_day or _DAY / (until - since))
         allowed = level(settings.drift_alarm_days, looks)
         floors = Floors(moved=settings.drift_moved_share)
-        slice = None if slices and against != "training" else ""
+        slice = None if slices else ""
         found = self._seen(model, since, until, version, slice)
         # Of several contracts in one window the one with the most rows is looked at.
         seen = max(found.values(), key=lambda one: one.rows.rows, default=None) or _NOTHING
         held = self._reference(_Asked(model, version, since, until, against, other, slice), seen)
         told = found_of(shifts(held.pairs, level=allowed, floors=floors))
+        why = held.lacks if seen.rows.rows else ""
+        lacking = [unknown("(reference)", why)] if why else []
+        if held.unsliced and len(seen.counts) > 1:
+            lacking.append(unknown("(slices)", held.unsliced))
         quality = quality_of(
             breaches(seen.rows, held.rows, level=allowed, floor=floors.share, least=floors.rows)
         )
@@ -129,9 +133,10 @@ class Drifting:
             reference_rows=held.rows.rows,
             days=settings.drift_alarm_days,
             level=allowed,
-            sentence=headline(told, quality, held.words, seen.rows.rows, settings.drift_alarm_days),
-            found=told,
+            sentence=headline(told, quality, held.words, seen.rows.rows, settings.drift_alarm_days, why),
+            found=(*told, *lacking),
             quality=quality,
+            notes=notes_of(model, seen, list(found.values()), reached(self._ingest, model), since),
         )
 
     def _reference(self, asked: _Asked, seen: Seen) -> _Held:
@@ -139,33 +144,48 @@ class Drifting:
         bins = {} if binned is None else binned.bins
         match asked.against:
             case "training":
-                if binned is None:
-                    return _Held(words="training")
-                if binned.origin is None:
-                    return _Held(words="training, of which no version under this contract brought a profile")
-                name = asked.version or binned.origin
-                own = self._profile(asked.model, name)
-                classes = self._registry.spec(asked.model, name).contract.output.classes
-                counts = training_counts(bins, own, classes)
-                rows = Rows(rows=max((one.rows for one in counts.values()), default=0))
-                words = f"the training data of {name if own is not None else binned.origin}"
-                return _Held(words=words, rows=rows, pairs=pairs(bins, {"": counts}, seen.counts, lent=True))
+                return self._training(asked, seen, binned)
             case "before":
                 start, end = before(asked.since, asked.until)
                 words, version = f"the {(end - start) // _DAY} days before", asked.version
             case "week-before":
                 start, end = week_before(asked.since, asked.until)
-                words, version = (
-                    f"the same time {(asked.since - start) // (7 * _DAY)} week(s) before",
-                    asked.version,
-                )
+                words = f"the same time {(asked.since - start) // (7 * _DAY)} week(s) before"
+                # Minutes become hours after two days.
+                words += ", in whole hours" if start.minute or end.minute else ""
+                version = asked.version
             case "version":
                 start, end, version = asked.since, asked.until, asked.other
                 words = f"what version {asked.other} got at the same time"
         other = self._seen(asked.model, start, end, version, asked.slice).get(seen.bins)
+        reach = reached(self._ingest, asked.model)
         if other is None:
-            return _Held(words=words)
+            return _Held(words=words, lacks=nothing_of(words, end, reach))
+        words += begins_late(start, reach)
         return _Held(words=words, rows=other.rows, pairs=pairs(bins, other.counts, seen.counts))
+
+    def _training(self, asked: _Asked, seen: Seen, binned: Binning | None) -> _Held:
+        if binned is None:
+            return _Held(words="training")
+        if binned.origin is None:
+            lacks = "no version under this contract brought a profile: register one with its reference"
+            return _Held(words="training", lacks=lacks)
+        name = asked.version or binned.origin
+        own = self._profile(asked.model, name)
+        if own is None:
+            name, own = binned.origin, self._profile(asked.model, binned.origin)
+        classes = self._registry.spec(asked.model, name).contract.output.classes
+        counts = training_counts(binned.bins, own, classes)
+        slices = None if own is None else training_slices(binned.bins, own, classes)
+        unsliced = ""
+        if slices is None:
+            unsliced = f"There is no reference for slices: {name} was registered without counts of them."
+        return _Held(
+            words=f"the training data of {name}",
+            rows=Rows(rows=max((one.rows for one in counts.values()), default=0)),
+            pairs=pairs(binned.bins, {"": counts, **(slices or {})}, seen.counts, lent=True),
+            unsliced=unsliced,
+        )
 
     def _seen(
         self, model: str, since: datetime, until: datetime, version: str | None, slice: str | None
@@ -181,57 +201,15 @@ class Drifting:
         with self._registry.database.read() as connection:
             return effective(stated(connection, model), None)
 
-    def _read_profile(self, model: str, version: str) -> ReferenceProfile | None:
-        files = self._registry.spec(model, version).manifest.files
-        digest = next((file.sha256 for file in files if file.path == _REFERENCE), None)
-        if digest is None:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / _REFERENCE
-            self._registry.blobs.get_to(digest, path)
-            return msgspec.json.decode(path.read_bytes(), type=ReferenceProfile)
-
-
-class DriftLooker:
-    """Looks at every model that has a version in production: at its last ten minutes, hour and day beside
-    its training data, and slice by slice at its last hour beside the week before that."""
-
-    name = "drift"
-
-    def __init__(self, drifting: Drifting, registry: Registry, *, seconds: float = 300.0) -> None:
-        self._drifting = drifting
-        self._registry = registry
-        self.seconds = seconds
-
-    def look(self, now: datetime) -> list[Finding]:
-        """One finding for each question about each field, of the window that shows the most. Windows begin
-        with a minute, and hold what has come of the one that runs."""
-        minute = now.replace(second=0, microsecond=0)
-        asked: list[tuple[timedelta, Against]] = [(span, "training") for span in _SPANS]
-        asked.append((_SPANS[1], "before"))
-        looks = len(asked) * _DAY.total_seconds() / self.seconds
-        found: dict[tuple[str, ...], Finding] = {}
-        for model in self._registry.models():
-            if model.production is None:
-                continue
-            for span, against in asked:
-                report = self._drifting.report(
-                    model.name,
-                    minute - span,
-                    now,
-                    version=model.production,
-                    against=against,
-                    looks_a_day=looks,
-                )
-                for one in drift_findings(report):
-                    if one.key not in found or _tells_more(one, found[one.key]):
-                        found[one.key] = one
-        return list(found.values())
-
-
-def _tells_more(one: Finding, other: Finding) -> bool:
-    """Of two windows: an alarm before all else, then what is known, then what is surer."""
-    order = {"alarm": 0, "ok": 1, "error": 2, "insufficient": 3}
-    if order[one.status] != order[other.status]:
-        return order[one.status] < order[other.status]
-    return one.p is not None and other.p is not None and one.p < other.p
+    def _profile(self, model: str, version: str) -> ReferenceProfile | None:
+        """The version's own; one that could not be had now may be had at the next look, so only what was read
+        is kept."""
+        held = self._profiles.get((model, version))
+        if held is None:
+            spec = self._registry.spec(model, version)
+            held = document_of(self._registry, spec, REFERENCE_FILE, ReferenceProfile)
+            if held is not None:
+                while len(self._profiles) >= _MOST_PROFILES:
+                    self._profiles.pop(next(iter(self._profiles)), None)
+                self._profiles[model, version] = held
+        return held

@@ -14,7 +14,10 @@ from fairlead.monitoring.drift import Pair
 from fairlead.monitoring.quality import Rows
 from fairlead.predictions.counted import CountedWindow
 
-__all__ = ["Against", "Counts", "Seen", "before", "pairs", "seen_of", "training_counts", "week_before"]
+__all__ = [
+    "Against", "Counts", "Seen", "before", "pairs", "seen_of", "training_counts",
+    "training_slices", "week_before",
+]  # fmt: skip
 
 Against = Literal["training", "before", "week-before", "version"]
 
@@ -59,6 +62,20 @@ def training_counts(
     return {
         key: reference_counts(theirs[key] if key in theirs and _same(theirs[key], held) else held)
         for key, held in bins.items()
+    }
+
+
+def training_slices(
+    bins: Mapping[FieldKey, Bins], own: ReferenceProfile, classes: Iterable[object]
+) -> dict[str, dict[FieldKey, FieldCounts]] | None:
+    """The counts of each slice of the training data, of the fields that were counted on those bins; None
+    where slices were not counted."""
+    if own.slices is msgspec.UNSET:
+        return None
+    fitting = {key for key, held in bins_of(own, classes).items() if key in bins and _same(held, bins[key])}
+    return {
+        name: {key: counts for key, counts in held.fields if key in fitting}
+        for name, held in own.slices.items()
     }
 
 

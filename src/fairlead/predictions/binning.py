@@ -7,7 +7,6 @@ do. Counts add while their bins are the same, and their id tells. Pure.
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
@@ -15,12 +14,11 @@ import msgspec
 
 from fairlead.contracts.contract import Contract, Field, Scalar, class_name
 from fairlead.contracts.counts import Bins, FieldKey, bins_of
-from fairlead.contracts.profile import CategoryProfile, NumberProfile, ReferenceProfile
+from fairlead.contracts.profile import ReferenceProfile
+from fairlead.contracts.sliced import SliceBy, slices_of
 
-__all__ = ["Binning", "ContractNote", "Entry", "SliceBy", "binning_of", "slices_of"]
+__all__ = ["Binning", "ContractNote", "Entry", "binning_of"]
 
-MOST_PARTS = 50
-"""A field cuts the traffic into so many slices at most."""
 MOST_SCORES = 50
 """Of so many classes at most the scores are counted."""
 
@@ -41,28 +39,6 @@ class Entry(msgspec.Struct, frozen=True):
 
     key: FieldKey
     bins: Bins
-
-
-class SliceBy(msgspec.Struct, frozen=True, kw_only=True):
-    """How one field cuts the traffic: each of `values` is a part, or each range between `edges`.
-
-    Rows without value, or with one that is not listed, are in no part of it.
-    """
-
-    field: str
-    values: tuple[Scalar, ...] = ()
-    edges: tuple[float, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The slices, such as `country=DE` or `age=30 to below 45`, in the order of values or edges."""
-        if self.values:
-            return tuple(f"{self.field}={_shown(value)}" for value in self.values)
-        if not self.edges:
-            return ()
-        inner = [f"{low:g} to below {high:g}" for low, high in itertools.pairwise(self.edges)]
-        parts = (f"below {self.edges[0]:g}", *inner, f"from {self.edges[-1]:g}")
-        return tuple(f"{self.field}={part}" for part in parts)
 
 
 class Binning(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -117,42 +93,3 @@ def binning_of(
         slices=slices_of(fields, {key.name: held for key, held in bins.items() if key.part == "feature"}),
         origin=origin,
     )
-
-
-def slices_of(fields: Iterable[Field], bins: Mapping[str, Bins]) -> tuple[SliceBy, ...]:
-    """How the fields marked `slice` cut: at the contract's categories, or at what the reference has seen.
-
-    Numbers without categories are cut at the quarters of their bins, and whole numbers without a gap, up to
-    twenty, one by one. Lists and sensitive fields cut nothing.
-    """
-    found = []
-    for field in fields:
-        if not field.slice or field.shape or field.sensitivity == "sensitive":
-            continue
-        held = bins.get(field.name)
-        if field.categories is not None:
-            found.append(SliceBy(field=field.name, values=field.categories[:MOST_PARTS]))
-        elif isinstance(held, CategoryProfile):
-            found.append(SliceBy(field=field.name, values=held.categories[:MOST_PARTS]))
-        elif isinstance(held, NumberProfile):
-            found.append(_cut_numbers(field, held))
-    return tuple(cut for cut in found if cut.values or cut.edges)
-
-
-def _cut_numbers(field: Field, held: NumberProfile) -> SliceBy:
-    starts = held.edges[:-1]
-    gapless = all(after - before == 1 for before, after in itertools.pairwise(starts))
-    if field.type == "int" and gapless and all(start.is_integer() for start in starts):
-        return SliceBy(field=field.name, values=tuple(int(start) for start in starts))
-    quarters = dict.fromkeys(held.edges[len(held.edges) * part // 4] for part in (1, 2, 3) if held.edges)
-    return SliceBy(field=field.name, edges=tuple(quarters))
-
-
-def _shown(value: Scalar) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if value == "":
-        return "(empty)"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)

@@ -12,7 +12,10 @@ from fairlead.predictions.ask import IngestClient
 from fairlead.predictions.binning import Binning
 from fairlead.predictions.record import Source
 
-__all__ = ["CountedField", "CountedWindow", "Rebuild", "binning", "counted_windows", "rebuild_profiles"]
+__all__ = [
+    "CountedField", "CountedWindow", "Reach", "Rebuild",
+    "binning", "counted_windows", "reached", "rebuild_profiles",
+]  # fmt: skip
 
 
 class CountedField(msgspec.Struct, frozen=True):
@@ -49,6 +52,18 @@ class CountedWindow(msgspec.Struct, frozen=True, kw_only=True):
     def counts(self) -> dict[FieldKey, FieldCounts]:
         """The counts by what was counted."""
         return {field.key: field.counts for field in self.fields}
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """Since when a model has traffic in the log, and since when it is counted; None where there is none."""
+
+    logged: datetime | None = None
+    counted: datetime | None = None
+
+    @property
+    def uncounted(self) -> bool:
+        """Whether the log has traffic from before the counts: what was logged before counting began."""
+        return self.logged is not None and (self.counted is None or self.logged < self.counted)
 
 
 class Rebuild(msgspec.Struct, kw_only=True):
@@ -101,6 +116,12 @@ def binning(ingest: IngestClient, model: str, bins: str) -> Binning | None:
     there are no such bins."""
     found: Any = ingest.call("bins", model=model, bins=bins)
     return None if found is None else msgspec.convert(found, Binning, strict=False)
+
+
+def reached(ingest: IngestClient, model: str) -> Reach:
+    """How far back the model's log and its counts reach."""
+    found: Any = ingest.call("reach", model=model)
+    return msgspec.convert(found, Reach, strict=False)
 
 
 def rebuild_profiles(ingest: IngestClient, model: str, *, start: bool = False) -> Rebuild | None:

@@ -9,6 +9,7 @@
 | `version_metrics` | `model`, `version`, `window_seconds`, `source` | a `Window` |
 | `profiles` | see `counted.counted_windows` | a `CountedWindow` per step, contract, bins and slice |
 | `bins` | `model`, `bins` | the `Binning` of that id, or null |
+| `reach` | `model` | `Reach`: how far back the log and the counts reach |
 | `rebuild` | `model`, `start` | begins a `Rebuild` of its profiles, or tells how far one is |
 | `outcomes` | `model`, `since`, `until`, `source` | an `OutcomeSummary` per version and arm |
 | `labelled` | `asked`: a `Question` | `Labelled`s: answers beside their labels, counted |
@@ -18,7 +19,7 @@
 | `shadow` | `model`, `since`, `until`, `version`, `slices` | a `ShadowReport` |
 | `assignments`, `exposures` | `model`, `experiment`, `part`, `parts` | a portion of `exposures.py` |
 | `labelled_rows` | `model`, `since`, `until`, `path`, `limit` | `LabelledRows`; they lie in that file |
-| `status` | | a `Status` |
+| `status` | | a `Status`; `uncounted` are models of whose log only the later part is counted |
 | `flush` | | `flushed`: whether there was anything to bring to Parquet |
 
 Times are ISO 8601 text or Unix seconds; answers are JSON. No answer of `sql` exceeds 10,000 rows.
@@ -39,12 +40,13 @@ import pyarrow as pa
 from msgspec import Meta
 
 from fairlead.errors import MalformedRequest
-from fairlead.predictions.counted import Rebuild
+from fairlead.predictions.counted import Reach, Rebuild
 from fairlead.predictions.exposures import assignments, exposures
 from fairlead.predictions.labelled import MOST_SAMPLED, Question, coverage, delays, labelled, sampled
 from fairlead.predictions.labelled_rows import export_labelled
 from fairlead.predictions.profiles import Profiles
 from fairlead.predictions.query import Queries
+from fairlead.predictions.reach import reach_of, uncounted_models
 from fairlead.predictions.rebuilding import Rebuilds
 from fairlead.predictions.record import Source
 from fairlead.predictions.shadows import shadow_report
@@ -101,6 +103,10 @@ class _Profiles(_Arguments):
 class _Bins(_Arguments):
     model: str
     bins: str
+
+
+class _Model(_Arguments):
+    model: str
 
 
 class _Rebuild(_Arguments):
@@ -185,6 +191,7 @@ class Operations:
                 lambda asked: self._profiles.windows(**msgspec.structs.asdict(asked)),
             ),
             "bins": (_Bins, lambda asked: self._profiles.bins(asked.model, asked.bins)),
+            "reach": (_Model, self._reach),
             "rebuild": (_Rebuild, self._rebuild),
             "version_metrics": (_VersionMetrics, self._version_metrics),
             "outcomes": (
@@ -233,7 +240,7 @@ class Operations:
                     queries, asked.model, asked.since, asked.until, Path(asked.path), asked.limit
                 ),
             ),
-            "status": (_Arguments, lambda _: queries.ingest.status()),
+            "status": (_Arguments, self._status),
             "flush": (_Arguments, self._flush),
         }
 
@@ -277,6 +284,15 @@ class Operations:
         return self._summaries.version_metrics(
             asked.model, asked.version, asked.window_seconds, now=datetime.now(UTC), source=asked.source
         )
+
+    def _reach(self, asked: _Model) -> Reach:
+        with self._queries.ingest.snapshot() as held:
+            return reach_of(asked.model, held.files, held.fresh.predictions.get(asked.model, ()))
+
+    def _status(self, _: _Arguments) -> dict[str, Any]:
+        with self._queries.ingest.snapshot() as held:
+            uncounted = uncounted_models(held.files)
+        return {**msgspec.structs.asdict(self._queries.ingest.status()), "uncounted": uncounted}
 
     def _rebuild(self, asked: _Rebuild) -> Rebuild | None:
         return self.rebuilds.start(asked.model) if asked.start else self.rebuilds.state(asked.model)

@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 
 from fairlead.contracts.counts import MOST_NEW
 from fairlead.contracts.profile import CategoryProfile
+from fairlead.contracts.sliced import SliceBy
 from fairlead.predictions.answers_seen import Answers
-from fairlead.predictions.binning import Binning, SliceBy
+from fairlead.predictions.binning import Binning
 from fairlead.predictions.blocks import Block, widths
 from fairlead.predictions.grouping import grouped
 from fairlead.predictions.record import SchemaFrame

@@ -41,6 +41,8 @@ class ContractNotes:
         held = _read(path)
         if held is None or held.reference is None:
             version, reference = first_reference(self._registry, spec.model, contract_id)
+            if reference is not None:  # traffic is counted on its bins; what lies in them is asked elsewhere
+                reference = msgspec.structs.replace(reference, slices=msgspec.UNSET)
             found = ContractNote(contract=spec.contract, version=version, reference=reference)
             if found != held:
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from fairlead.contracts.contract import Contract
+from fairlead.contracts.contract import Contract, Field
 from fairlead.contracts.infer import infer_contract
-from fairlead.contracts.profile import ReferenceProfile, profile
+from fairlead.contracts.profile import ReferenceProfile
+from fairlead.contracts.sliced import reference_of
 from fairlead.contracts.table import Table
 from fairlead.errors import ConversionRefused, FairleadError, MissingExtra
 from fairlead.runtimes.base import OutputNames, RuntimeSpec
@@ -53,13 +54,15 @@ def convert(
     tolerance: float = 1e-5,
     classes: Sequence[str | int | bool] | None = None,
     lent: Callable[[Contract], ReferenceProfile | None] = lambda contract: None,
+    cut_by: Sequence[Field] = (),
 ) -> Converted:
     """The fitted scikit-learn estimator or pipeline as ONNX, with spec, contract, profile and proof.
 
     `reference` holds rows like those the model was fitted on: a pandas or Polars frame, a pyarrow table, a
     numpy matrix, a `Table`. `target` names the column that is the answer, if it is among them. `classes` are
     names to answer with instead of the model's own, in the order of its `classes_`. `lent`
-    answers the reference on whose bins the profile shall lie. The model is not changed.
+    answers the reference on whose bins the profile shall lie. `cut_by` are fields of which some are marked as
+    slices. The model is not changed.
 
     Raises `MissingExtra` without scikit-learn and skl2onnx, `InvalidReference` when the rows do not fit the
     model, and `ConversionRefused` when the model does not convert, or answers differently.
@@ -82,7 +85,7 @@ def convert(
             continue
         proof = compare(expected, served, tolerance, rounding=rounding, versions=_versions())
         if proof.holds:
-            held = _profile(table, fitted, served, lent(fitted))
+            held = _profile(table, fitted, served, lent(fitted), cut_by)
             return Converted(onnx=data, spec=spec, contract=fitted, proof=proof, profile=held)
         proofs.append(proof)
     if not proofs:
@@ -184,12 +187,16 @@ def _bound(names: list[str], expected: Answers) -> OutputNames:
 
 
 def _profile(
-    table: Table, contract: Contract, served: list[Prediction], like: ReferenceProfile | None
+    table: Table,
+    contract: Contract,
+    served: list[Prediction],
+    like: ReferenceProfile | None,
+    cut_by: Sequence[Field],
 ) -> ReferenceProfile:
     values = [prediction.value for prediction in served]
     knows = contract.output.kind == "class" and served[0].probabilities is not None
     table_of = np.array([prediction.probabilities for prediction in served]) if knows else None
-    return profile(table, contract, predictions=values, probabilities=table_of, like=like)
+    return reference_of(table, contract, predictions=values, probabilities=table_of, like=like, cut_by=cut_by)
 
 
 # --- words --------------------------------------------------------------------------------------------------
