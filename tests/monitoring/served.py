@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from fairlead.contracts.contract import Contract, Field, Output
+from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.predictions.ask import IngestClient
 from fairlead.predictions.ingest import Ingest
 from fairlead.predictions.operations import Operations
@@ -83,13 +84,13 @@ class Served:
         self.ingest.close()
         self.database.close()
 
-    def register(self, version: str = "v1", **more: Any) -> None:
+    def register(self, version: str = "v1", uncertainty: Uncertainty | None = None, **more: Any) -> None:
         digest = hashlib.sha256(version.encode()).hexdigest()
         self.blobs.put(version.encode(), digest)
         file = File(path="model.onnx", sha256=digest, size=len(version))
         spec = VersionSpec(
             model="shop", version=version, manifest=Manifest(files=(file,)), runtime=_RUNTIME,
-            contract=self.contract,
+            contract=self.contract, uncertainty=uncertainty,
         )  # fmt: skip
         self.registry.register(NewVersion(spec=spec, framework="onnx", created_by="ann", **more))
 
@@ -103,6 +104,7 @@ class Served:
         countries: Sequence[str] | None = None,
         every: float = 1.0,
         version: str = "v1",
+        quantile: float | None = None,
     ) -> None:
         """Answers from `at` after the start, one each `every` seconds; a label of None does not come."""
         first = AT + int(at.total_seconds() * 1e6)
@@ -113,7 +115,7 @@ class Served:
                 (31.5, 4, True, "DE" if countries is None else countries[index], [1.0]),
                 at=moment, request_id=f"{version}-{first}-{index}", prediction=json.dumps(value),
                 probabilities=None if score is None else json.dumps({"0": 1.0 - score, "1": score}),
-                served_version=version, assigned_version=version,
+                served_version=version, assigned_version=version, conformal_quantile=quantile,
             )  # fmt: skip
             self.writer.append(frame(record))
             if label is not None:

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.errors import ModelNotFound, VersionNotFound
 from fairlead.monitoring.charts import Line, diagonal, lines
 from fairlead.monitoring.drifting import Drifting
@@ -117,3 +118,23 @@ def test_a_chart_of_nothing_is_none_and_one_of_a_single_level_has_room() -> None
         ElementTree.fromstring(chart)
         assert "nan" not in chart
     ElementTree.fromstring(diagonal("T", []))
+
+
+def test_what_was_promised_of_sets_stands_beside_what_labels_show(served: Served) -> None:
+    served.register("v2", uncertainty=Uncertainty(kind="set", quantile=0.2, n=500, optimistic=True))
+    assert "no label has come yet; 90% promised on 500 rows, which the model may have learnt" in page(
+        report_of(served, "v2")
+    )
+    label = [1, 0] * 200
+    served.serve(
+        [1] * 400, label, at=timedelta(0), scores=[0.9] * 400, version="v2", quantile=0.2,
+        countries=["DE"] * 400,
+    )  # fmt: skip
+    report = report_of(served, "v2")
+    html = page(report)
+    well_formed(html)
+    assert "50.0% (45.1% to 54.9%) of 400 labels lay within; 90% promised" in html
+    assert "mean number of classes 1" in html
+    assert "Share of labels within" in html
+    assert report.performance.uncertainty is not None
+    assert report.performance.uncertainty.promised == 0.9

@@ -14,6 +14,7 @@ import pytest
 from fairlead.contracts.contract import Contract, Output
 from fairlead.contracts.profile import profile
 from fairlead.contracts.table import read_table
+from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.monitoring.answered import calibration_of, fairness_of, performance_of
 from fairlead.monitoring.findings import Finding
 from fairlead.monitoring.performing import Performing, PerformingLooker
@@ -299,3 +300,55 @@ def test_numbers_are_cut_as_live_traffic_is_and_what_the_reference_never_had_mak
         assert "a value of a feature" in found.sentence
     finally:
         served.close()
+
+
+def test_intervals_that_hold_are_fine_and_ones_that_do_not_any_more_ring(tmp_path: Path) -> None:
+    contract = Contract(inputs=CLASSES.inputs, output=Output(kind="number"))
+    served = Served(tmp_path, contract=contract)
+    try:
+        served.register(uncertainty=Uncertainty(kind="interval", quantile=1.645, n=2_000))
+        generator = np.random.default_rng(3)
+
+        def serve(hours: range, spread: float, quantile: float | None = 1.645) -> None:
+            for hour in hours:
+                label = generator.normal(100.0, 20.0, 400)
+                value = label + generator.normal(0.0, spread, 400)
+                countries = ["DE" if one else "FR" for one in generator.random(400) < 0.5]
+                served.serve(
+                    value.tolist(), label.tolist(), at=hour * HOUR, every=9.0, quantile=quantile,
+                    countries=countries,
+                )  # fmt: skip
+
+        serve(range(1), 1.0, None)  # an older Fairlead logged what it said of nothing
+        few = findings(served, HOUR + timedelta(minutes=1))["calibration", "coverage", ""]
+        assert (few.status, few.n) == ("insufficient", 0)
+        serve(range(1, 6), 1.0)
+        calm = findings(served, 6 * HOUR + timedelta(minutes=1))["calibration", "coverage", ""]
+        assert (calm.status, calm.n, calm.expected) == ("ok", 2_000, 0.9)
+        assert calm.value == pytest.approx(0.9, abs=0.02)
+        serve(range(6, 9), 2.0)
+        until = START + 9 * HOUR + timedelta(minutes=1)
+        seen = Performing(served.registry, served.client).seen("shop", "v1", START, until)
+        found = {(one.subject, one.slice): one for one in findings_of(seen, RULES)}["coverage", ""]
+        assert found.status == "alarm"
+        assert "Since 2025-11-21 06:00 UTC only" in found.sentence
+        assert found.p is not None
+        assert found.p < 1e-6
+        performance = performance_of(seen, tolerance=0.05, needed=720.0)
+        assert performance.uncertainty is not None
+        assert performance.uncertainty.size is not None
+        assert performance.uncertainty.size.value == pytest.approx(3.29)
+        parts = {one.part: {figure.name: figure for figure in one.figures} for one in performance.slices}
+        assert parts["DE"]["coverage"].n + parts["FR"]["coverage"].n == 3_200
+        assert [{one.name for one in moment.figures} >= {"coverage"} for moment in performance.moments]
+    finally:
+        served.close()
+
+
+def test_sets_of_classes_are_counted_by_the_probabilities_that_were_logged(served: Served) -> None:
+    served.register(uncertainty=Uncertainty(kind="set", quantile=0.25, n=1_000))
+    label = [1] * 60 + [0] * 40
+    served.serve([1] * 100, label, at=0 * HOUR, scores=[0.75] * 100, quantile=0.25)
+    found = findings(served, 2 * HOUR)["calibration", "coverage", ""]
+    assert (found.status, found.n, found.value) == ("alarm", 100, pytest.approx(0.6))
+    assert "sets of classes" in found.sentence

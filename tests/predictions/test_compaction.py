@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -152,3 +153,17 @@ def test_sorted_sources_merge_into_one_sorted_sequence(sources: list[list[int]],
     merged = compaction._merge_sorted([iter(tables(values)) for values in sources])
     found = [item for table in merged for item in table.column("prediction_id").to_pylist()]
     assert found == sorted(f"{value:04d}" for values in sources for value in values)
+
+
+def test_files_from_before_a_column_was_added_merge_with_those_that_have_it(tmp_path: Path) -> None:
+    held = []
+    for offset in range(2):
+        (pair,) = prediction_tables([make_record(at=NOON + offset)], {SCHEMA.contract_id: SCHEMA})
+        features = pair[1].schema.field("features").type
+        held.append(parquet.write_predictions(tmp_path, "shop", [pair[1]], features))
+    old = tmp_path / held[0].path
+    pq.write_table(pq.read_table(old).drop_columns(["conformal_quantile", "refused"]), old)
+    merged = merge(tmp_path, held, no_bins, NOON)
+    (table,) = parquet.read_table(tmp_path, merged)
+    assert table.num_rows == 2
+    assert table.column("conformal_quantile").null_count == 2

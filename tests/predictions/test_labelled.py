@@ -219,3 +219,63 @@ def test_counts_are_the_same_from_parquet_as_from_rows_that_are_not_yet_there(lo
     before = log.counts(**asked)
     log.ingest.flush()
     assert log.counts(**asked) == before
+
+
+def sure(group: Labelled) -> tuple[int, float, int, int]:
+    return (group.sure.n, group.sure.size, group.sure.labelled, group.sure.covered)
+
+
+def test_labels_within_a_set_are_told_by_the_quantile_that_the_answer_was_given_with(log: Log) -> None:
+    for request, quantile in (("a", 0.2), ("b", 0.8), ("c", 0.79), ("d", None), ("e", 0.1)):
+        log.answer(request, 1, probabilities='{"0":0.2,"1":0.8}', conformal_quantile=quantile)
+        log.label(request, 0)
+    log.answer("f", 1, probabilities='{"0":0.2,"1":0.8}', conformal_quantile=0.2)
+    log.answer("g", 1, probabilities=None, conformal_quantile=0.2)
+    log.label("g", 1)
+    (group,) = log.counts()
+    # Both classes in b's set (1 - 0.2 is 0.8), one in those of a, c and f, none in e's.
+    assert sure(group) == (5, 5.0, 4, 1)
+
+
+def test_of_many_classes_the_set_is_that_of_the_logged_probabilities_and_an_unknown_label_lies_outside(
+    log: Log,
+) -> None:
+    classes = ["red", "it's", 'blå "1"']
+    shares = json.dumps(dict(zip(classes, (0.5, 0.375, 0.125), strict=True)))
+    for request, label in (("a", "red"), ("b", "it's"), ("c", classes[2]), ("d", "green")):
+        log.answer(request, "red", probabilities=shares, conformal_quantile=0.625)
+        log.label(request, label)
+    (group,) = log.counts(classes=classes)
+    assert sure(group) == (4, 8.0, 4, 2)
+
+
+def test_classes_that_are_true_and_false_or_have_odd_names_are_found_in_their_sets(log: Log) -> None:
+    log.answer("a", True, probabilities='{"false":0.25,"true":0.75}', conformal_quantile=0.25)
+    log.label("a", 1)
+    (group,) = log.counts(classes=["false", "true"])
+    assert sure(group) == (1, 1.0, 1, 1)
+    odd = ['a "b"', "c.d"]
+    log.answer(
+        "b", odd[0], 2.0, probabilities=json.dumps({odd[0]: 0.75, odd[1]: 0.25}), conformal_quantile=0.25
+    )
+    log.label("b", odd[0], 2.0)
+    _, group = log.counts(classes=odd, step=1)
+    assert sure(group) == (1, 1.0, 1, 1)
+
+
+def test_labels_within_an_interval_include_its_ends_and_widths_are_those_of_all_answers(log: Log) -> None:
+    for request, label in (("a", 12.0), ("b", 8.0), ("c", 12.000001), ("d", None)):
+        log.answer(request, 10.0, conformal_quantile=2.0)
+        if label is not None:
+            log.label(request, label)
+    log.answer("e", "no number", conformal_quantile=2.0)
+    (group,) = log.counts("number")
+    assert sure(group) == (4, 16.0, 3, 2)
+
+
+def test_what_is_told_is_counted_in_parts_of_a_slice_too(log: Log) -> None:
+    for request, country in (("a", "DE"), ("b", "FR")):
+        log.answer(request, 10.0, features=(31.5, 4, True, country, [1.0]), conformal_quantile=2.0)
+        log.label(request, 11.0 if country == "DE" else 13.0)
+    _, germany, france = log.counts("number", cuts=[Cut(feature="country")])
+    assert (sure(germany), sure(france)) == ((1, 4.0, 1, 1), (1, 4.0, 1, 0))

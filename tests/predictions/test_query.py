@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -392,3 +393,21 @@ def test_json_columns_are_json(log: Log) -> None:
     log.write(make_record(flags=json.dumps([{"field": "age", "rule": "range", "value": 200}])))
     assert log.value("SELECT flags->0->>'field' FROM predictions") == "age"
     assert log.value("SELECT (probabilities->>'1')::DOUBLE FROM predictions") == 0.8
+
+
+def test_a_log_from_before_a_column_was_added_is_read_with_nulls_there(log: Log, tmp_path: Path) -> None:
+    log.write(make_record(request_id="old", conformal_quantile=2.0))
+    log.flush()
+    (file,) = (tmp_path / "predictions").rglob("predictions/**/*.parquet")
+    pq.write_table(pq.read_table(file).drop_columns(["conformal_quantile", "refused"]), file)
+    asked = "SELECT request_id, conformal_quantile, refused FROM predictions ORDER BY request_id"
+    nothing = {"conformal_quantile": None, "refused": None}
+    assert log.rows(asked) == [{"request_id": "old", **nothing}]
+    (found,) = log.queries.find("old")
+    assert list(found) == PREDICTIONS.names
+    assert found["conformal_quantile"] is None
+    log.write(make_record(request_id="new", conformal_quantile=0.5))
+    both = [{"request_id": "new", **nothing, "conformal_quantile": 0.5}, {"request_id": "old", **nothing}]
+    assert log.rows(asked) == both
+    log.flush()
+    assert log.rows(asked) == both

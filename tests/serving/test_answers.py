@@ -67,3 +67,13 @@ def test_no_class_or_every_class_may_be_likely_enough(gateway: Gateway, least: f
     model = served(gateway, faulty_onnx(), held)  # it gives class 0 all of the probability
     expected = [0] if least else [0, 1, 2]
     assert answered(gateway, model)["uncertainty"]["classes"] == expected
+
+
+def test_the_log_says_what_each_uncertainty_was_told_by(gateway: Gateway, onnx: Any) -> None:
+    model = served(gateway, onnx[0], SET)
+    answered(gateway, model)
+    predict_batch(gateway, model, [{"features": SAMPLE}, {"features": {"sepal_length": "x"}}])
+    without = served(gateway, onnx[0], None)
+    answered(gateway, without)
+    logged = [(one.status, one.conformal_quantile) for one in gateway.records()]
+    assert logged == [("ok", 0.5), ("ok", 0.5), ("rejected", None), ("ok", None)]

@@ -255,6 +255,16 @@ RUNBOOKS: dict[str, Runbook] = {
 """By the kind of what was found."""
 
 
+COVERAGE = Runbook(
+    means="Fewer labels lie within the version's intervals, or sets of classes, than it promises: rows have "
+    "come that are not like those it was calibrated on, or it was calibrated on rows that it had learnt.",
+    look=("fairlead report {model}", "fairlead show {model} {version}", "fairlead drift {model}"),
+    do="Register the model as a new version with recent labelled rows as `--calibration`: it need not be "
+    "trained anew. Until then take its intervals for too narrow.",
+)  # fmt: skip
+"""Of a version whose intervals or sets do not hold."""
+
+
 def _quick(name: str, title: str, kind: Kind, severity: Severity, subject: str = "*", fire: int = 2) -> Rule:
     """A rule for what is looked at every second."""
     return Rule(
@@ -284,8 +294,13 @@ DEFAULTS: tuple[Rule, ...] = (
         cooldown=6 * _HOUR,
     ),
     Rule(
-        name="calibration", title="Probabilities are off", kind="calibration", fire=2, of=3,
-        cooldown=6 * _HOUR,
+        name="calibration", title="Probabilities are off", kind="calibration", subject="scores*", fire=2,
+        of=3, cooldown=6 * _HOUR,
+    ),
+    # It rings by evidence that may be looked at as often as one likes: one look is enough.
+    Rule(
+        name="coverage", title="Intervals do not hold what they promise", kind="calibration",
+        subject="coverage", cooldown=6 * _HOUR, runbook=COVERAGE,
     ),
     Rule(
         name="fairness", title="Groups are treated apart", kind="fairness", fire=2, of=3, cooldown=6 * _HOUR,

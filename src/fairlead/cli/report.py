@@ -78,6 +78,7 @@ def _shown(found: VersionReport) -> Iterator[RenderableType]:
             "from": f"{time_text(found.start)} to {time_text(found.end)} UTC",
             "answers": f"{held['answers']:,}, {held['labelled']:,} with a label",
             "label join rate": None if rate is None else f"{rate:.1%}",
+            **_covered(held["uncertainty"]),
         }
     )
     figures = {one["name"]: one for one in held["figures"]}
@@ -96,6 +97,16 @@ def _shown(found: VersionReport) -> Iterator[RenderableType]:
         yield table(("", "kind", "of", "slice", "found"), rows)
     if (more := len(found.findings) - len(rows)) > 0:
         yield f"[dim]{more} more in --json and --html; those that are well are not listed here.[/]"
+
+
+def _covered(held: dict[str, Any] | None) -> dict[str, str]:
+    """How often labels lay within what was said of answers, beside what was promised."""
+    if held is None:
+        return {}
+    name = "intervals" if held["kind"] == "interval" else "sets"
+    seen = held["observed"]
+    found = "no label yet" if seen is None else f"{seen['value']:.1%} of {seen['n']:,} labels lay within"
+    return {name: f"{found}, {held['promised']:.0%} promised"}
 
 
 def _ranged(one: dict[str, Any] | None) -> str:

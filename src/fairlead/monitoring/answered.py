@@ -11,6 +11,7 @@ import msgspec
 
 from fairlead.experiments.aggregates import Proportion
 from fairlead.monitoring.calibration import Calibration, calibration
+from fairlead.monitoring.covering import Coverage, coverage_figures, coverage_of
 from fairlead.monitoring.estimates import (
     MOST_UNSEEN,
     Calibrator,
@@ -25,7 +26,7 @@ from fairlead.monitoring.measured import BackTest, Moment, Performance, Seen, Sl
 from fairlead.monitoring.performance import Figure, confusion_of, of_classes, of_errors, of_places
 from fairlead.monitoring.risk import Risk, Step, limit_of, watch
 from fairlead.monitoring.scored import scored_cells
-from fairlead.predictions.labelled_counts import Labelled, size_of
+from fairlead.predictions.labelled_counts import Labelled, size_of, sure_together
 
 __all__ = [
     "calibration_of",
@@ -95,7 +96,14 @@ def performance_of(seen: Seen, *, tolerance: float, needed: float) -> Performanc
         ),
         arms={group.arm or "": figures_of(seen, group) for group in seen.arms},
         coverage=seen.coverage,
+        uncertainty=covered_of(seen, tolerance=tolerance, needed=needed),
     )
+
+
+def covered_of(seen: Seen, *, tolerance: float, needed: float) -> Coverage | None:
+    """How often labels lay within what was said of answers; None where the version says nothing."""
+    hours = (hour.sure for hour in seen.hours)
+    return coverage_of(seen.uncertainty, seen.window.sure, hours, tolerance=tolerance, needed=needed)
 
 
 def calibration_of(seen: Seen) -> Calibration | None:
@@ -127,11 +135,12 @@ def figures_of(seen: Seen, group: Labelled | None) -> tuple[Figure, ...]:
     """The figures of a group by what the model answers; none without labels."""
     if group is None:
         return ()
+    sure = coverage_figures(seen.uncertainty, group.sure)
     match seen.output.kind:
         case "class":
-            return tuple(of_classes(group.classes, seen.classes))
+            return (*of_classes(group.classes, seen.classes), *sure)
         case "number":
-            return tuple(of_errors(group.errors))
+            return (*of_errors(group.errors), *sure)
         case "ranking":
             return tuple(of_places(group.places))
         case _:
@@ -195,6 +204,7 @@ def joined(groups: Iterable[Labelled], first: Labelled) -> Labelled:
         classes=tuple(cell for group in held for cell in group.classes),
         errors=tuple(cell for group in held for cell in group.errors),
         places=tuple(cell for group in held for cell in group.places),
+        sure=sure_together(group.sure for group in held),
     )
 
 

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 import msgspec
 
 from fairlead.contracts.contract import Output, class_name
+from fairlead.contracts.uncertainty import Uncertainty
+from fairlead.monitoring.covering import Coverage
 from fairlead.monitoring.estimates import Estimate, Validity
 from fairlead.monitoring.performance import Figure
 from fairlead.monitoring.risk import Risk
@@ -24,7 +26,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     `reference_parts` the same by slice. `steps` are hours from the reference's end on, without bins, up to
     `mature`, with the empty ones. `stated` is the accuracy that the version was registered with.
     Of a model of numbers `expected_loss` is the size of errors to expect of the window. `unseen` is the
-    largest share of rows with a value of a feature where the reference has none.
+    largest share of rows with a value of a feature where the reference has none. `uncertainty` is what the
+    version says of its answers; `hours` are all up to `mature`, those of the reference, too.
     """
 
     model: str
@@ -46,6 +49,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     coverage: int | None = None
     expected_loss: Estimate | None = None
     unseen: float = 0.0
+    uncertainty: Uncertainty | None = None
+    hours: tuple[Labelled, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -93,7 +98,8 @@ class SlicePerformance(msgspec.Struct, frozen=True, kw_only=True):
 class Performance(msgspec.Struct, frozen=True, kw_only=True):
     """How well a version does. `figures` are of all labels in the window, `reference` those of its first
     labels. `join_rate` is the share of answers before `mature` that have a label. `risk` is the state of the
-    alarm, with the `loss` that it watches. Estimates are of all answers in the window."""
+    alarm, with the `loss` that it watches. Estimates are of all answers in the window. `uncertainty` is how
+    often labels lay within what was said of answers."""
 
     model: str
     version: str
@@ -116,3 +122,4 @@ class Performance(msgspec.Struct, frozen=True, kw_only=True):
     slices: tuple[SlicePerformance, ...] = ()
     arms: dict[str, tuple[Figure, ...]] = {}
     coverage: int | None = None
+    uncertainty: Coverage | None = None

@@ -8,6 +8,7 @@ from html import escape
 
 from fairlead.monitoring.calibration import Calibration
 from fairlead.monitoring.charts import Line, diagonal, lines
+from fairlead.monitoring.covering import Coverage
 from fairlead.monitoring.drift_report import DriftReport
 from fairlead.monitoring.estimates import Estimate
 from fairlead.monitoring.fairness import Disparity, Fairness, Rate
@@ -84,7 +85,22 @@ def _facts(report: MonitoringReport) -> Iterator[tuple[str, str]]:
         yield "Label delay", f"half within {_span(held.delays.p50)}, 95 % within {_span(held.delays.p95)}"
     if held.coverage is not None:
         yield "Coverage", f"{held.coverage:,} different items were shown"
+    if held.uncertainty is not None:
+        yield "Intervals" if held.uncertainty.kind == "interval" else "Sets", _covered(held.uncertainty)
     yield "Made", f"{_time(report.made_at)} UTC"
+
+
+def _covered(held: Coverage) -> str:
+    promised = f"{held.promised:.0%} promised on {held.rows:,} rows"
+    if held.optimistic:
+        promised += ", which the model may have learnt"
+    found = "no label has come yet"
+    if (seen := held.observed) is not None:
+        found = f"{seen.value:.1%} ({seen.low:.1%} to {seen.high:.1%}) of {seen.n:,} labels lay within"
+    if held.size is None:
+        return f"{found}; {promised}"
+    size = "mean width" if held.kind == "interval" else "mean number of classes"
+    return f"{found}; {promised}; {size} {held.size.value:.4g}"
 
 
 def _findings(report: MonitoringReport) -> Iterator[str]:
@@ -144,6 +160,11 @@ def _performance(held: Performance) -> Iterator[str]:
         if chart:
             yield chart
             break
+    if held.uncertainty is not None:
+        promised = held.uncertainty.promised
+        within = [_point(moment.figures, "coverage") for moment in held.moments]
+        line = Line("promised", "guess", [(promised, None, None) for _ in held.moments])
+        yield lines("Share of labels within", places, [Line("by labels", "real", within), line])
     yield lines("Share of answers with a label", places, [
         Line("label join rate", "real", [(_rate(moment), None, None) for moment in held.moments])
     ], reach=(0.0, 1.0))  # fmt: skip
@@ -213,11 +234,14 @@ def _slices(held: Performance) -> Iterator[str]:
         found = part.figures[:1] or (None,)
         for one in found:
             then = before.get(one.name) if one is not None else None
+            within = next((found for found in part.figures if found.name == "coverage"), None)
             rows.append([
                 f"{part.feature}={part.part}", f"{part.answers:,}", f"{part.labelled:,}",
-                "" if one is None else one.name, _ranged(one), _ranged(then),
+                "" if one is None else one.name, _ranged(one), _ranged(then), _ranged(within),
             ])  # fmt: skip
-    yield _table(("part", "answers", "labels", "figure", "by labels", "at first"), rows)
+    heads = ("part", "answers", "labels", "figure", "by labels", "at first", "coverage")
+    told = held.uncertainty is not None
+    yield _table(heads if told else heads[:-1], rows if told else [row[:-1] for row in rows])
 
 
 def _fairness(held: Sequence[Fairness]) -> Iterator[str]:

@@ -98,6 +98,8 @@ class Performing:
             coverage=asked.coverage(since, until) if output.kind == "ranking" else None,
             expected_loss=estimate,
             unseen=unseen,
+            uncertainty=held.spec.uncertainty,
+            hours=tuple(_filled(hours, version)),
         )
 
     def rules(self, model: str) -> Rules:

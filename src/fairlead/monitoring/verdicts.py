@@ -19,6 +19,7 @@ from fairlead.monitoring.answered import (
 from fairlead.monitoring.fairness import ALARM_ROWS, REPORT_ROWS, Disparity
 from fairlead.monitoring.findings import Finding, Kind, Status
 from fairlead.monitoring.measured import Performance, Seen
+from fairlead.predictions.labelled_counts import sure_together
 
 __all__ = ["Rules", "findings_of"]
 
@@ -47,6 +48,7 @@ def findings_of(seen: Seen, rules: Rules) -> list[Finding]:
         *_slices(say, seen, rules),
         *_estimate(say, seen, found, rules),
         *_calibration(say, seen, rules),
+        *_coverage(say, seen, found),
         *_fairness(say, seen, rules),
     ]
 
@@ -234,6 +236,37 @@ def _calibration(say: _Say, seen: Seen, rules: Rules) -> list[Finding]:
             p=math.erfc(abs(found.z) / math.sqrt(2.0)),
         ),
     ]
+
+
+def _coverage(say: _Say, seen: Seen, found: Performance) -> list[Finding]:
+    held = found.uncertainty
+    if held is None:
+        return []
+    what = "intervals" if held.kind == "interval" else "sets of classes"
+    common: dict[str, Any] = {"measure": "e-detector", "against": "calibration", "expected": held.promised}
+    risk, observed = held.risk, held.observed
+    if risk is None or risk.n < REPORT_ROWS:
+        n = 0 if risk is None else risk.n
+        sentence = f"{n:,} labels of answers with {what} are too few to tell whether they hold."
+        return [say("calibration", "coverage", "insufficient", sentence, n=n, **common)]
+    numbers: dict[str, Any] = {"n": risk.n, "threshold": 1.0 - risk.limit}
+    if observed is not None and held.z is not None:
+        numbers |= {"n": observed.n, "value": observed.value, "low": observed.low, "high": observed.high}
+        numbers["p"] = 0.5 * math.erfc(held.z / math.sqrt(2.0))
+    if not risk.rings:
+        within = 1.0 - (risk.mean or 0.0)
+        sentence = (
+            f"{within:.1%} of {risk.n:,} labels lay within the {what}; {held.promised:.0%} was promised."
+        )
+        return [say("calibration", "coverage", "ok", sentence, **numbers, **common)]
+    since = seen.hours[risk.since or 0 :]
+    late = sure_together(hour.sure for hour in since)
+    share = f"{late.covered / max(late.labelled, 1):.1%} of {late.labelled:,} labels"
+    sentence = (
+        f"Since {since[0].start:%Y-%m-%d %H:%M} UTC only {share} lay within the {what} of {seen.version}; "
+        f"{held.promised:.0%} was promised."
+    )
+    return [say("calibration", "coverage", "alarm", sentence, **numbers, **common)]
 
 
 def _fairness(say: _Say, seen: Seen, rules: Rules) -> list[Finding]:

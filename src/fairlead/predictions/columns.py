@@ -33,6 +33,7 @@ _TYPES: dict[str, pa.DataType] = {
     "generation": pa.int64(),
     "cached": pa.bool_(),
     "latency_ms": pa.float64(),
+    "conformal_quantile": pa.float64(),
 }
 
 PREDICTIONS = pa.schema(

@@ -28,6 +28,8 @@ from fairlead.predictions.labelled_counts import (
     Labelled,
     PlaceCell,
     Sampled,
+    Sure,
+    sure_together,
 )
 from fairlead.predictions.query import Queries
 
@@ -142,28 +144,39 @@ known AS (SELECT *, coalesce(served_version, assigned_version) AS version
 """
 _KEYS = "{slot} AS slot, version, arm, {part} AS part"
 
+_SURE = """count(size) AS told, coalesce(fsum(size), 0) AS told_size,
+    count(size) FILTER (label IS NOT NULL) AS told_labelled, count(*) FILTER (within) AS covered"""
 _CLASSES = f"""{_KNOWN}, told AS (
     SELECT {_KEYS}, json_extract_string(prediction, '$') AS answered,
         CASE WHEN label_text IS NOT NULL THEN {{text}} WHEN label IS NOT NULL THEN {{number}} END AS label,
-        {{score}} AS score
+        {{score}} AS score, {{others}} AS others,
+        CASE WHEN probabilities IS NOT NULL THEN conformal_quantile END AS most
     FROM known
+), sure AS (
+    SELECT *, CASE WHEN most IS NOT NULL THEN {{size}} END AS size,
+        CASE WHEN most IS NOT NULL AND label IS NOT NULL THEN {{within}} END AS within
+    FROM told
 )
 SELECT slot, version, arm, part, answered, label,
-    {{bin}} AS bin, count(*) AS n, coalesce(fsum(score) FILTER (isfinite(score)), 0) AS score
-FROM told GROUP BY ALL
+    {{bin}} AS bin, count(*) AS n, coalesce(fsum(score) FILTER (isfinite(score)), 0) AS score, {_SURE}
+FROM sure GROUP BY ALL
 """
 _ERRORS = f"""{_KNOWN}, told AS (
     SELECT {_KEYS}, try_cast(prediction AS DOUBLE) AS answer, label,
-        try_cast(prediction AS DOUBLE) - label AS error
+        try_cast(prediction AS DOUBLE) - label AS error, conformal_quantile AS most
     FROM known
+), sure AS (
+    SELECT *, CASE WHEN isfinite(answer) THEN 2 * most END AS size,
+        isfinite(answer) AND label BETWEEN answer - most AND answer + most AS within
+    FROM told
 )
 SELECT slot, version, arm, part, CASE WHEN error IS NULL OR NOT isfinite(error) THEN NULL
         WHEN abs(error) < {SIZE_LEAST} THEN 0
         ELSE 1 + floor(ln(abs(error) / {SIZE_LEAST}) / ln({SIZE_BASE}))::INT END AS bucket,
     count(*) AS n, coalesce(fsum(error), 0) AS error, coalesce(fsum(abs(error)), 0) AS size,
     coalesce(fsum(error * error), 0) AS square, coalesce(fsum(pow(error, 4)), 0) AS fourth,
-    coalesce(fsum(answer), 0) AS answer
-FROM told GROUP BY ALL
+    coalesce(fsum(answer), 0) AS answer, {_SURE}
+FROM sure GROUP BY ALL
 """
 _PLACES = f"""{_KNOWN}, told AS (
     SELECT {_KEYS}, CASE WHEN label_text IS NULL AND label IS NULL THEN NULL ELSE coalesce(list_position(
@@ -179,8 +192,15 @@ ORDER BY hash(prediction_id) LIMIT $6
 """
 _WHOLE = """CASE WHEN label = floor(label) AND abs(label) < 9e15 THEN CAST(CAST(label AS BIGINT) AS VARCHAR)
     ELSE CAST(label AS VARCHAR) END"""
-_NAMED = "try_cast(probabilities::JSON AS MAP(VARCHAR, DOUBLE))[{}]"
-_PATH = """try_cast(json_extract_string(probabilities, '$."' || $5::VARCHAR || '"') AS DOUBLE)"""
+_MAP = "try_cast(probabilities::JSON AS MAP(VARCHAR, DOUBLE))"
+_PATH = """try_cast(json_extract_string(probabilities, '$."' || ${}::VARCHAR || '"') AS DOUBLE)"""
+# Each as an answer is told: of a class that is in the set one minus the probability is at most the quantile.
+_SIZE_OF_TWO = "coalesce(1.0 - score <= most, false)::INT + coalesce(1.0 - others <= most, false)::INT"
+_WITHIN_TWO = (
+    "coalesce(CASE label WHEN $5 THEN 1.0 - score <= most WHEN $6 THEN 1.0 - others <= most END, false)"
+)
+_SIZE_OF_MANY = "len(list_filter(map_values(others), lambda share: 1.0 - share <= most))"
+_WITHIN_MANY = "coalesce(1.0 - others[label] <= most, false)"
 _TRUTH = "CASE label WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE CAST(label AS VARCHAR) END"
 
 
@@ -197,18 +217,25 @@ def _rows(queries: Queries, held: Snapshot, asked: Question, cut: Cut | None) ->
                 f"CASE WHEN isfinite(score) THEN {where if asked.scores and cut is None else 0} END"
             )
             values["text"] = "lower(label_text)" if truths else "label_text"
-            values["score"] = _NAMED.format("json_extract_string(prediction, '$')")
+            values |= {"score": f"{_MAP}[json_extract_string(prediction, '$')]", "others": _MAP}
+            values |= {"size": _SIZE_OF_MANY, "within": _WITHIN_MANY}
             if len(asked.classes) == 2:
-                parameters.append(asked.classes[1])
-                values["score"] = _NAMED.format("$5::VARCHAR")
-                if asked.classes[1].isalnum():  # five times as fast, and no path holds every name
-                    values["score"] = _PATH
+                parameters += reversed(asked.classes)
+                values |= {"score": _share(5, asked.classes[1]), "others": _share(6, asked.classes[0])}
+                values |= {"size": _SIZE_OF_TWO, "within": _WITHIN_TWO}
+            values["others"] = f"CASE WHEN conformal_quantile IS NOT NULL THEN {values['others']} END"
             sql = _CLASSES
         case "number":
             sql = _ERRORS
         case "ranking":
             sql = _PLACES
     return _ask(queries, held, sql.format(**values), parameters)
+
+
+def _share(place: int, name: str) -> str:
+    """The probability of the class whose name is the parameter at that place."""
+    # A path is five times as fast, and none holds every name.
+    return _PATH.format(place) if name.isalnum() else f"{_MAP}[${place}::VARCHAR]"
 
 
 def _part(cut: Cut) -> str:
@@ -254,10 +281,18 @@ def _groups(rows: Iterable[dict[str, Any]], asked: Question, feature: str) -> li
                 part=part,
                 answers=answers,
                 labelled=answers - unknown,
+                sure=_sure(members),
                 **_cells(asked.kind, members),
             )
         )
     return found
+
+
+def _sure(rows: list[dict[str, Any]]) -> Sure:
+    names = ("told", "told_size", "told_labelled", "covered")
+    if not rows or "told" not in rows[0]:  # of rankings nothing is told
+        return Sure()
+    return sure_together(Sure(*(row[name] for name in names)) for row in rows)
 
 
 _LABEL = {"class": "label", "number": "bucket", "ranking": "place"}
@@ -309,6 +344,7 @@ def _merged(groups: list[Labelled]) -> list[Labelled]:
             classes=group.classes + (before.classes if before else ()),
             errors=group.errors + (before.errors if before else ()),
             places=group.places + (before.places if before else ()),
+            sure=sure_together([group.sure, *([before.sure] if before else [])]),
         )
     return [*found, *others.values()]
 

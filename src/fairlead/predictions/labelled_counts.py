@@ -4,6 +4,8 @@ performance, calibration and fairness are made. No row leaves the log for them.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +13,7 @@ import msgspec
 
 __all__ = [
     "SCORE_BINS", "SIZE_BASE", "SIZE_LEAST",
-    "Cell", "Delays", "ErrorCell", "Labelled", "PlaceCell", "Sampled", "size_of",
+    "Cell", "Delays", "ErrorCell", "Labelled", "PlaceCell", "Sampled", "Sure", "size_of", "sure_together",
 ]  # fmt: skip
 
 SCORE_BINS = 200
@@ -59,11 +61,24 @@ class PlaceCell(msgspec.Struct, frozen=True, array_like=True):
     n: int
 
 
+class Sure(msgspec.Struct, frozen=True, array_like=True):
+    """So many answers that said how sure they are, by an interval or a set of classes (`uncertainty`).
+
+    `size` sums the widths of the intervals, or how many classes the sets have. `labelled` of them have a
+    label, and of `covered` it lies within.
+    """
+
+    n: int = 0
+    size: float = 0.0
+    labelled: int = 0
+    covered: int = 0
+
+
 class Labelled(msgspec.Struct, frozen=True, kw_only=True):
     """The answers of one version in one arm, from `start` on; of one part of a slice, or all ("").
 
     `answers` were given, `labelled` of them have a label. Of a classifier there are `classes`, of a model of
-    numbers `errors`, of one of rankings `places`.
+    numbers `errors`, of one of rankings `places`; `sure` of those that say how sure they are.
     """
 
     start: datetime
@@ -76,6 +91,7 @@ class Labelled(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[Cell, ...] = ()
     errors: tuple[ErrorCell, ...] = ()
     places: tuple[PlaceCell, ...] = ()
+    sure: Sure = Sure()
 
 
 class Delays(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +110,17 @@ class Sampled(msgspec.Struct, frozen=True, kw_only=True):
     columns: dict[str, list[Any]]
     answers: list[float]
     labels: list[float | None]
+
+
+def sure_together(parts: Iterable[Sure]) -> Sure:
+    """The sum of the counts."""
+    held = list(parts)
+    return Sure(
+        sum(part.n for part in held),
+        math.fsum(part.size for part in held),
+        sum(part.labelled for part in held),
+        sum(part.covered for part in held),
+    )
 
 
 def size_of(bucket: int) -> float:

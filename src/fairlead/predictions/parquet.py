@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
 
-from fairlead.predictions.columns import predictions_schema, with_features
+from fairlead.predictions.columns import PREDICTIONS, predictions_schema, with_features
 from fairlead.predictions.features import NO_FEATURES, names_of
 from fairlead.predictions.index import hash_requests, write_index
 from fairlead.predictions.manifest import DataFile, Dataset, sync_folder
@@ -109,11 +109,14 @@ def read_rows(root: Path, file: DataFile, rows: Iterable[int]) -> pa.Table:
 
 
 def _as_stored(table: pa.Table, file: DataFile) -> pa.Table:
-    """A table read from `file` with the columns that it was written from."""
-    if file.dataset != "predictions" or "features" in table.schema.names:
+    """A table read from `file` with the columns of its kind: those that it was written without, because it
+    had no features or they came later, are null."""
+    if file.dataset != "predictions" or len(table.schema.names) == len(PREDICTIONS):
         return table
-    position = predictions_schema(NO_FEATURES).get_field_index("features")
-    return table.add_column(position, "features", pa.nulls(len(table), NO_FEATURES))
+    for position, field in enumerate(PREDICTIONS):
+        if field.name not in table.schema.names:
+            table = table.add_column(position, field, pa.nulls(len(table), field.type))
+    return table
 
 
 def remove_files(root: Path, paths: Iterable[str]) -> None:

@@ -13,6 +13,8 @@ A column may be added at the end; none is renamed, reordered, retyped or removed
 - `prediction` and `probabilities` as JSON, so that classes, numbers, vectors and rankings share a column.
 - `refused` the features of a row that broke its contract, as JSON with long values cut and sensitive ones
   left out: what `features`, which is typed, cannot hold. With `use_case` it shows which caller sends what.
+- `conformal_quantile` what the uncertainty of the answer was told by: an interval reaches so far to both
+  sides, a set holds the classes of which one minus the probability is at most that. Null without.
 """
 
 from __future__ import annotations
@@ -71,6 +73,7 @@ class PredictionRecord(msgspec.Struct, array_like=True, tag="p", frozen=True, gc
     runtime: str | None
     gateway: str
     refused: str | None = None
+    conformal_quantile: float | None = None
 
 
 class SchemaFrame(msgspec.Struct, array_like=True, tag="s", frozen=True):

@@ -97,6 +97,7 @@ class TableRecord(msgspec.Struct, array_like=True, tag="t", frozen=True, kw_only
     trace_id: str | None
     runtime: str | None
     gateway: str
+    conformal_quantile: float | None = None
 
 
 def row_id(prediction_id: bytes, row: int) -> bytes:

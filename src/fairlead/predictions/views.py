@@ -24,8 +24,11 @@ control or candidate is not in it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fairlead.predictions.columns import OUTCOMES, PREDICTIONS, combine, with_features
 from fairlead.predictions.effective import (
@@ -142,8 +145,15 @@ def _add_predictions(view: View, snapshot: Snapshot) -> None:
             *(table.schema.field("features").type for table in tables),
         ]
     )
-    columns = _quoted(PREDICTIONS)
-    if target == NO_FEATURES:  # DuckDB has no struct without fields
+    # DuckDB has no struct without fields, and files of an older Fairlead lack what was added since.
+    lacking = set() if any(table.num_rows for table in tables) else _columns_without(snapshot.root, files)
+    columns = [
+        f"NULL::{_SQL_TYPES.get(str(field.type), 'VARCHAR')} AS {_quote(field.name)}"
+        if field.name in lacking
+        else _quote(field.name)
+        for field in PREDICTIONS
+    ]
+    if target == NO_FEATURES:
         columns = [column if column != '"features"' else "NULL AS features" for column in columns]
         fresh = combine([_empty(NO_FEATURES), *tables]).drop_columns("features")
     else:
@@ -175,6 +185,22 @@ def _scans(snapshot: Snapshot, dataset: str) -> list[str]:
 def _read(snapshot: Snapshot, files: list[DataFile]) -> str:
     paths = ", ".join("'" + str(snapshot.root / file.path).replace("'", "''") + "'" for file in files)
     return f"read_parquet([{paths}], union_by_name = true)"
+
+
+def _columns_without(root: Path, files: list[DataFile]) -> set[str]:
+    """The columns of predictions that none of the files has, but for `features`; empty without files."""
+    lacking = set(PREDICTIONS.names) - {"features"} if files else set()
+    for file in sorted(files, key=lambda file: -file.last_at):
+        if not lacking:
+            break
+        lacking -= _columns_in(root / file.path)
+    return lacking
+
+
+@lru_cache(maxsize=4_096)
+def _columns_in(path: Path) -> frozenset[str]:
+    """The columns of a file, which never changes."""
+    return frozenset(pq.read_schema(path).names)
 
 
 def _empty(features: pa.StructType) -> pa.Table:

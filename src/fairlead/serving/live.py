@@ -154,7 +154,13 @@ class LiveArm:
             training_data=self.training_data,
             runtime=version.runtime,
             gateway=gateway,
+            conformal_quantile=self.conformal_quantile,
         )
+
+    @property
+    def conformal_quantile(self) -> float | None:
+        """What the uncertainty of its answers is told by; None where nothing is told."""
+        return None if self.uncertainty is None else self.uncertainty.quantile
 
 
 class LiveModel:

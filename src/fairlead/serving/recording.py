@@ -93,6 +93,7 @@ def record(model: LiveModel, ask: Ask, gateway: str) -> PredictionRecord:
         None if arm is None else arm.version.runtime,
         gateway,
         _refused_text(error),
+        None if arm is None or prediction is None or by_nobody else arm.conformal_quantile,
     )
 
 

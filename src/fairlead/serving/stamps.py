@@ -37,6 +37,7 @@ class Stamp:
         training_data: str | None,
         runtime: str,
         gateway: str,
+        conformal_quantile: float | None,
     ) -> None:
         fields = PredictionRecord.__struct_fields__
         self.length = b"\xdc" + (1 + len(fields)).to_bytes(2, "big")
@@ -46,7 +47,7 @@ class Stamp:
         self.assigned = _run(model, arm, role, version, version, generation, contract_id)
         self.ok = _run("ok", None, None)
         self.experiment = _run(None, None, experiment, variant, training_data)
-        self.runtime = _run(runtime, gateway, None)
+        self.runtime = _run(runtime, gateway, None, conformal_quantile)
 
 
 def _run(*parts: Any) -> msgspec.Raw:

@@ -143,6 +143,7 @@ def _record(model: LiveModel, ask: TableAsk, gateway: str, at: int, start: int, 
         trace_id=ask.trace_id,
         runtime=None if arm is None else arm.version.runtime,
         gateway=gateway,
+        conformal_quantile=None if arm is None or error is not None else arm.conformal_quantile,
     )
 
 
