@@ -14,6 +14,7 @@ from fairlead.registry.versions import Lineage, ModelSettings, VersionSpec
 from fairlead.routing.assign import rebalance, slot_order, targets
 from fairlead.routing.plan import SLOTS, Arm, Plan, Role
 from fairlead.runtimes.base import OutputNames, RuntimeSpec, Tensor
+from fairlead.runtimes.leading import LEADING_FILE, Leading
 from fairlead.serving.folder import DataFolder, ModelPlans, ServingPlan
 
 FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
@@ -59,11 +60,14 @@ def lay_version(
     model: str = "iris",
     contract: Contract | None = None,
     settings: ModelSettings | None = None,
+    leading: Leading | None = None,
 ) -> VersionSpec:
-    """Puts a version's file where gateways load it from and returns its spec."""
+    """Puts a version's files where gateways load them from and returns its spec."""
     scratch = folder.root / "scratch" / version
     scratch.mkdir(parents=True)
     (scratch / "model.onnx").write_bytes(onnx)
+    if leading is not None:
+        (scratch / LEADING_FILE).write_bytes(msgspec.json.encode(leading))
     manifest = manifest_of(scratch)
     target = folder.versions / manifest.digest
     target.parent.mkdir(parents=True, exist_ok=True)

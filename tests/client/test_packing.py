@@ -80,7 +80,8 @@ def test_a_fitted_estimator_becomes_onnx_with_contract_proof_and_profile(
     classifier: LogisticRegression, iris: tuple[pd.DataFrame, pd.Series], tmp_path: Path
 ) -> None:
     package, files = kept(classifier, tmp_path, reference=iris[0], target=iris[1])
-    assert set(files) == {"model.onnx", "contract.json", "proof.json", "reference.json", "importance.json"}
+    documents = {"contract.json", "proof.json", "reference.json", "importance.json", "leading.json"}
+    assert set(files) == {"model.onnx", *documents}
     assert package.contract.names == FEATURES
     assert package.contract.output.classes == (0, 1, 2)
     assert package.framework == "sklearn"

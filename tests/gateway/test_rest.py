@@ -214,3 +214,10 @@ def test_no_answer_holds_what_is_not_json(gateway):
     text = json.dumps(gateway.call("POST", PREDICT, {"features": SAMPLE})[2])
     assert "NaN" not in text
     assert "Infinity" not in text
+
+
+def test_who_asks_for_leading_features_gets_them_over_http(gateway):
+    status, _, body = gateway.call("POST", PREDICT, {"features": SAMPLE, "explain": "top", "unit": "u-7"})
+    assert (status, body["explanation"]) == (200, None)  # these versions came without
+    told = gateway.call("GET", f"/v1/models/iris/versions/{body['model_version']}")[2]["leading_features"]
+    assert "registered with a reference" in told["reason"]

@@ -13,6 +13,7 @@ from fairlead.serving.caches import Caches
 from fairlead.serving.dataplane import DataPlane
 from fairlead.serving.folder import DataFolder
 from fairlead.serving.journal import Journal
+from fairlead.serving.leaders import Leaders
 from fairlead.serving.refresh import Refresher
 from fairlead.serving.shared import SharedCache
 from fairlead.telemetry.counters import CounterBlock
@@ -43,7 +44,8 @@ class Gateway:
         self.folder = folder
         self.writer = SegmentWriter(folder.log / "g-0")
         caches = Caches(PredictionCache(1 << 20), shared=shared)
-        self.plane = DataPlane(Journal(self.writer, on_full), caches, "g-0")
+        leaders = Leaders(folder.versions)
+        self.plane = DataPlane(Journal(self.writer, on_full), caches, "g-0", leaders=leaders)
         self.counters = CounterBlock(folder.counters / "g-0")
         self.refresher = Refresher(
             self.plane,

@@ -17,11 +17,12 @@ from fairlead.contracts.table import Table
 from fairlead.errors import InvalidContract
 from fairlead.explanations.importance import IMPORTANCE_FILE, Importance
 from fairlead.runtimes.base import RuntimeSpec
+from fairlead.runtimes.leading import LEADING_FILE, Leading
 
 __all__ = ["CONTRACT", "DOCUMENTS", "in_order_of", "profile_of_onnx", "write_documents"]
 
 CONTRACT, PROOF = "contract.json", "proof.json"
-DOCUMENTS = (CONTRACT, PROOF, REFERENCE_FILE, IMPORTANCE_FILE)
+DOCUMENTS = (CONTRACT, PROOF, REFERENCE_FILE, IMPORTANCE_FILE, LEADING_FILE)
 
 
 def write_documents(
@@ -30,11 +31,13 @@ def write_documents(
     proof: Mapping[str, Any] | None,
     held: ReferenceProfile | None,
     importance: Importance | None,
+    leading: Leading | None,
 ) -> dict[str, Path]:
     """The files by their path within the version."""
     folder.mkdir()
     contents = {CONTRACT: to_json(contract).encode()}
-    for name, document in ((PROOF, proof), (REFERENCE_FILE, held), (IMPORTANCE_FILE, importance)):
+    known = {PROOF: proof, REFERENCE_FILE: held, IMPORTANCE_FILE: importance, LEADING_FILE: leading}
+    for name, document in known.items():
         if document is not None:
             contents[name] = msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
     for name, content in contents.items():

@@ -16,7 +16,7 @@ from fairlead.contracts.table import Table, read_table
 from fairlead.explanations.importance import Importance
 from fairlead.runtimes.base import RuntimeSpec
 
-__all__ = ["importance_of_onnx"]
+__all__ = ["importance_of_onnx", "inputs_of"]
 
 _SECONDS = 5.0
 """What takes longer is left out: a part of it would be another on another machine, and so would the version's
@@ -41,7 +41,7 @@ def importance_of_onnx(
     from fairlead.runtimes.binding import Binding
     from fairlead.runtimes.onnx import OnnxRuntime
 
-    table = _inputs(contract, reference, target)
+    table = inputs_of(contract, reference, target)
     if contract.output.kind not in ("class", "number") or table is None or table.rows < LEAST_ROWS:
         return None
     session, binding = OnnxRuntime(folder, runtime), Binding(contract, runtime)
@@ -75,7 +75,7 @@ def importance_of_onnx(
         session.close()
 
 
-def _inputs(contract: Contract, reference: Any, target: Any) -> Table | None:
+def inputs_of(contract: Contract, reference: Any, target: Any) -> Table | None:
     """The columns that the model takes, in the contract's order; those of a matrix have no names."""
     if getattr(reference, "ndim", 0) != 2 or hasattr(reference, "columns"):
         return read_table(reference, columns=contract.names)

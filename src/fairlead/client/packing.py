@@ -17,6 +17,7 @@ import msgspec
 from fairlead.client.calibrating import known_rows, served_rows, uncertainty_of
 from fairlead.client.documents import CONTRACT, DOCUMENTS, in_order_of, profile_of_onnx, write_documents
 from fairlead.client.importances import importance_of_onnx
+from fairlead.client.leadings import leading_of_onnx
 from fairlead.client.pickles import PICKLES, pickled, unpickled
 from fairlead.contracts.contract import Contract, Field
 from fairlead.contracts.document import read_contract
@@ -27,6 +28,7 @@ from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.errors import InvalidModelFile, InvalidReference, MissingExtra, TrustRequired
 from fairlead.explanations.importance import Importance
 from fairlead.runtimes.base import RuntimeSpec
+from fairlead.runtimes.leading import Leading
 
 __all__ = ["Lent", "Package", "packed"]
 
@@ -121,6 +123,7 @@ class _Packer:
             package.proof,
             package.profile,
             self._importance(package),
+            self._leading(package),
         )
         return msgspec.structs.replace(package, files={**package.files, **documents})
 
@@ -130,6 +133,15 @@ class _Packer:
             return None
         folder = package.files[entry].parents[entry.count("/")]
         return importance_of_onnx(
+            folder, package.runtime, package.contract, package.profile, self._reference, self._target
+        )
+
+    def _leading(self, package: Package) -> Leading | None:
+        entry = package.runtime.entry
+        if package.profile is None or package.runtime.kind != "onnx":
+            return None
+        folder = package.files[entry].parents[entry.count("/")]
+        return leading_of_onnx(
             folder, package.runtime, package.contract, package.profile, self._reference, self._target
         )
 

@@ -41,7 +41,17 @@ class Reading:
     happens only while versions with different contracts share a model's traffic.
     """
 
-    __slots__ = ("_body", "_compiled", "_features", "_raw", "entity", "probabilities", "request_id", "unit")
+    __slots__ = (
+        "_body",
+        "_compiled",
+        "_features",
+        "_raw",
+        "entity",
+        "explain",
+        "probabilities",
+        "request_id",
+        "unit",
+    )
 
     def __init__(self, compiled: CompiledContract, body: bytes) -> None:
         self._body = body
@@ -61,6 +71,7 @@ class Reading:
         self.entity = None if decoded.entity is None else str(decoded.entity)
         self.request_id: str | None = decoded.request_id
         self.probabilities: bool = decoded.return_probabilities
+        self.explain: bool = decoded.explain is not None
 
     def row(self, compiled: CompiledContract) -> tuple[tuple[Any, ...], list[Finding]]:
         """The row in that contract's order and the findings that only flag.
@@ -77,6 +88,7 @@ class Reading:
 class BatchReading:
     """A decoded batch: its rows' units, and the rows once they are bound to a version."""
 
+    explain = False
     __slots__ = ("_body", "_compiled", "_features", "_raw", "probabilities", "request_id", "units")
 
     def __init__(self, compiled: CompiledContract, body: bytes) -> None:
@@ -122,6 +134,7 @@ class BatchReading:
 class RowReading:
     """One row that is known already to keep a contract, such as one that came as an array."""
 
+    explain = False
     __slots__ = ("_compiled", "_row", "probabilities")
 
     def __init__(self, compiled: CompiledContract, row: tuple[Any, ...]) -> None:

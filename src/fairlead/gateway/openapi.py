@@ -33,6 +33,16 @@ _LABEL: dict[str, Any] = {
     "value": {"type": "string", "maxLength": 1000, "description": "A label in words replaces earlier ones."},
 }
 
+_LEADING: dict[str, Any] = {
+    "type": ["object", "null"],
+    "description": "What the explanations in its answers are measured in, or why there are none.",
+    "properties": {
+        "scale": {"enum": ["number", "probability", "log_odds", None]},
+        "base": {"type": ["number", "object", "null"]},
+        "reason": {"type": ["string", "null"]},
+    },
+}
+
 _OUTCOME_SCHEMAS: dict[str, Any] = {
     "OutcomeOfRequest": {
         "type": "object",
@@ -256,6 +266,7 @@ def _schemas(features: dict[str, Any]) -> dict[str, Any]:
             version={"type": "string"},
             digest={"type": "string"},
             contract_id={"type": "string"},
+            leading_features=_LEADING,
         ),
         "Live": _object(live={"const": True}),
         "Ready": _object(ready={"const": True}),

@@ -25,6 +25,7 @@ from fairlead.serving.caches import Caches
 from fairlead.serving.dataplane import DataPlane
 from fairlead.serving.folder import DataFolder
 from fairlead.serving.journal import Journal
+from fairlead.serving.leaders import Leaders
 from fairlead.serving.near import SLOT_BYTES, NearCache
 from fairlead.serving.refresh import Refresher
 from fairlead.serving.shared import open_shared
@@ -101,6 +102,7 @@ async def _serve(settings: Settings, slot: int, listener: socket.socket) -> None
         name,
         max_turn=settings.max_turn_ms / 1000,
         pins=settings.allow_pins,
+        leaders=Leaders(folder.versions),
     )
     host, port = listener.getsockname()[:2]
     refresher = Refresher(

@@ -229,6 +229,7 @@ class RestApp:
             "runtime": arm.version.runtime,
             "lineage": msgspec.to_builtins(spec.lineage),
             "settings": msgspec.to_builtins(spec.settings),
+            "leading_features": None if self._plane.leaders is None else await self._plane.leaders.told(arm),
         }
         return response(200, encode(document))
 

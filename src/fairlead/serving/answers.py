@@ -23,7 +23,7 @@ def envelope(model: LiveModel, arm: LiveArm, ask: Ask) -> Envelope:
         prediction.value,
         arm.version.binding.probabilities(prediction) if wants else None,
         None if arm.uncertainty is None else _uncertainty(arm, ask),
-        None,
+        ask.explanation,
         model.name,
         arm.version_name,
         arm.stage,

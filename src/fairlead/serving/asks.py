@@ -14,6 +14,7 @@ from fairlead.errors import DataContractViolation, FairleadError, NotReady, Runt
 from fairlead.predictions.record import Degraded, Status, UnitKind
 from fairlead.routing.targeting import Columns
 from fairlead.runtimes.binding import Prediction, Row
+from fairlead.runtimes.leading import Contribution
 from fairlead.serving.live import LiveArm
 
 __all__ = ["Ask", "BatchAsk", "id_text", "new_prediction_id", "unit_of"]
@@ -56,6 +57,7 @@ class Ask(msgspec.Struct, eq=False):
     cause: FairleadError | None = None
     milliseconds: float = 0.0
     headers: Mapping[str, str] | None = None
+    explanation: list[Contribution] | None = None
 
     @staticmethod
     def of(

@@ -25,6 +25,7 @@ from fairlead.serving.caches import Caches
 from fairlead.serving.envelope import BatchEnvelope, Envelope
 from fairlead.serving.journal import Journal
 from fairlead.serving.ladder import Ladder
+from fairlead.serving.leaders import Leaders
 from fairlead.serving.live import LiveArm, LiveModel
 from fairlead.serving.recording import record_frame
 from fairlead.serving.running import Runs
@@ -40,17 +41,26 @@ FULL = "The gateway is full: the answer would come too late."
 class DataPlane:
     """Answers predictions from the models it holds. One per gateway worker, used from its loop alone.
 
-    A turn takes on no more than what `max_turn` seconds allow. With `pins` a caller may choose the version.
+    A turn takes on no more than what `max_turn` seconds allow. With `pins` a caller may choose the version,
+    with `leaders` get the leading features.
     """
 
     def __init__(
-        self, journal: Journal, caches: Caches, gateway: str, *, max_turn: float = 0.02, pins: bool = True
+        self,
+        journal: Journal,
+        caches: Caches,
+        gateway: str,
+        *,
+        max_turn: float = 0.02,
+        pins: bool = True,
+        leaders: Leaders | None = None,
     ) -> None:
         self.models: Mapping[str, LiveModel] = {}
         self.journal = journal
         self.caches = caches
         self.gateway = gateway
         self.pins = pins
+        self.leaders = leaders
         self.draining = False
         self._runs = Runs(caches, journal.write, max_turn)
         self.turns = self._runs.turns
@@ -107,6 +117,8 @@ class DataPlane:
                 await self._runs.attempt(ask, arm)
             if ask.error is not None:
                 await self._ladder.stand_in(model, ask)
+            if ask.reading.explain and ask.error is None and self.leaders is not None:
+                ask.explanation = await self.leaders.lead(ask)
         except FairleadError as error:
             ask.error = error
         except asyncio.CancelledError:

@@ -8,6 +8,7 @@ import msgspec
 
 from fairlead.contracts.check import Finding
 from fairlead.contracts.uncertainty import ClassSet, Interval
+from fairlead.runtimes.leading import Contribution
 
 __all__ = ["BatchEnvelope", "Envelope", "Flag", "RowEnvelope", "encode"]
 
@@ -28,7 +29,7 @@ class Envelope(msgspec.Struct, gc=False):
     prediction: Any
     probabilities: dict[str, float] | None
     uncertainty: Interval | ClassSet | None
-    explanation: None
+    explanation: list[Contribution] | None
     model: str
     model_version: str
     stage: str

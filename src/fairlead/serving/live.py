@@ -16,6 +16,7 @@ from fairlead.routing.plan import BESIDE, STAGE_OF_ROLE, Arm
 from fairlead.routing.router import Router
 from fairlead.routing.targeting import Columns
 from fairlead.runtimes.binding import Binding, Prediction
+from fairlead.runtimes.leading import Leader
 from fairlead.runtimes.tables import TableBinding
 from fairlead.serving.batching import Batcher, Bounds
 from fairlead.serving.breaker import Breaker
@@ -42,8 +43,8 @@ class LoadedVersion:
     loads it on demand."""
 
     __slots__ = (
-        "_counters", "_uncounted", "batcher", "binding", "breaker", "digest", "engine", "holds", "runtime",
-        "spec", "tables",
+        "_counters", "_uncounted", "batcher", "binding", "breaker", "digest", "engine", "holds", "leader",
+        "runtime", "spec", "tables",
     )  # fmt: skip
 
     def __init__(self, spec: VersionSpec, engine: Engine, binding: Binding, runtime: str) -> None:
@@ -54,6 +55,8 @@ class LoadedVersion:
         self.digest = spec.manifest.digest
         self.holds = 0
         """How many requests are with the version that neither its batcher nor its engine knows of."""
+        self.leader: Leader | None = None
+        """What reads leading features off its rows, once somebody has asked for them."""
         self._counters: CounterRow | None = None
         self._uncounted: dict[str, int] = {}
         self.breaker = Breaker()
