@@ -342,6 +342,7 @@ def _admin_document() -> dict[str, Any]:
     from fairlead.admin.api import create_app
     from fairlead.alerts.delivery import Deliveries
     from fairlead.alerts.reading import Config
+    from fairlead.explanations.explaining import Explaining
     from fairlead.gate.runs import Gates
     from fairlead.predictions.ask import IngestClient
     from fairlead.registry.registry import Registry

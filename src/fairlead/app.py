@@ -44,6 +44,8 @@ def run_control(settings: Settings) -> None:
     from fairlead.alerts.reading import read_file
     from fairlead.errors import PortInUse
     from fairlead.evaluation.scoring import SCORING
+    from fairlead.explanations.door import Door
+    from fairlead.explanations.explaining import Explaining
     from fairlead.explanations.leaning import Leaning
     from fairlead.gate.runs import GATES, Gates
     from fairlead.monitoring.drift_looker import DriftLooker
@@ -110,10 +112,12 @@ def run_control(settings: Settings) -> None:
             ImportanceLooker(Leaning(registry, ingest, folder, trust_pickle=settings.trust_pickle), registry),
         ]
         loop = Loop(database, lookers, [alerting, retraining.told], name=name)
+        explaining = Explaining(registry, ingest, folder, trust_pickle=settings.trust_pickle)
         app = create_app(
             settings, database, registry, traffic, ingest, folder, syncs, deliveries, gates, rollouts,
-            retraining,
+            retraining, explaining,
         )  # fmt: skip
+        door = Door(explaining, folder.explaining_socket)
 
         class Server(uvicorn.Server):
             def handle_exit(self, *arguments: Any) -> None:
@@ -138,9 +142,11 @@ def run_control(settings: Settings) -> None:
         deliveries.start()
         loop.start()
         retraining.start()
+        door.start()
         try:
             server.run(sockets=[listener])
         finally:
+            door.stop()
             retraining.stop()
             loop.stop()
             deliveries.stop()

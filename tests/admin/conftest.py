@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 from fairlead.admin.api import create_app
 from fairlead.alerts.delivery import Deliveries
 from fairlead.alerts.reading import Config
+from fairlead.explanations.explaining import Explaining
 from fairlead.gate.runs import Gates
 from fairlead.predictions.ask import IngestClient
 from fairlead.registry.registry import Registry
@@ -74,6 +75,7 @@ class Api:
         self.app = create_app(
             settings, database, self.registry, self.traffic, ingest, self.folder, self.syncs,
             Deliveries(database, Config(), name="api"), gates, rollouts, self.retraining,
+            Explaining(self.registry, ingest, self.folder, trust_pickle=settings.trust_pickle),
         )  # fmt: skip
         self.http = TestClient(self.app, raise_server_exceptions=False)
 

@@ -96,6 +96,7 @@ def create_app(
     gates: Gates,
     rollouts: Rollouts,
     retraining: Retraining,
+    explaining: Explaining,
 ) -> FastAPI:
     """The admin API as an ASGI application. It opens nothing: what it is given must be there."""
     sampler = Sampler(folder.counters)
@@ -133,7 +134,6 @@ def create_app(
     drifting = Drifting(registry, ingest)
     routes.include_router(drift_routes(drifting, Separating(registry, ingest)))
     routes.include_router(gate_routes(gates))
-    explaining = Explaining(registry, ingest, folder, trust_pickle=settings.trust_pickle)
     routes.include_router(explanation_routes(explaining))  # before the route that takes every path
     routes.include_router(prediction_routes(ingest, registry))
     leaning = Leaning(registry, ingest, folder, trust_pickle=settings.trust_pickle)

@@ -33,6 +33,69 @@ _LABEL: dict[str, Any] = {
     "value": {"type": "string", "maxLength": 1000, "description": "A label in words replaces earlier ones."},
 }
 
+_PREDICTION_ID = {
+    "name": "request_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    "description": "The id of the request; of a row of a batch with `#` and its number behind, as `%23`.",
+}
+_UNDER_WAY: dict[str, Any] = {
+    "description": "It is being found out: ask again at `location`, after `retry-after` seconds.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["request_id", "status", "location"],
+                "properties": {
+                    "request_id": {"type": "string"},
+                    "status": {"const": "working"},
+                    "location": {"type": "string"},
+                },
+            }
+        }
+    },
+}
+_NUMBER = {"type": "number"}
+_EXPLANATION: dict[str, Any] = {
+    "type": "object",
+    "required": [
+        "request_id",
+        "row",
+        "model",
+        "version",
+        "explains",
+        "value",
+        "base",
+        "features",
+        "sentence",
+    ],
+    "properties": {
+        "request_id": {"type": "string"},
+        "row": {"type": "integer"},
+        "model": {"type": "string"},
+        "version": {"type": "string"},
+        "explains": {"type": "string", "description": "The number that is explained."},
+        "value": {**_NUMBER, "description": "That number, of this row."},
+        "base": {**_NUMBER, "description": "Its mean over the rows that this one was compared with."},
+        "features": {
+            "type": "array",
+            "description": "How far each moved the number, the largest first; these add up to value - base",
+            "items": {
+                "type": "object",
+                "required": ["feature", "contribution", "low", "high"],
+                "properties": {
+                    "feature": {"type": "string"},
+                    "contribution": _NUMBER,
+                    "low": _NUMBER,
+                    "high": _NUMBER,
+                },
+            },
+        },
+        "sentence": {"type": "string"},
+    },
+}
+
 _LEADING: dict[str, Any] = {
     "type": ["object", "null"],
     "description": "What the explanations in its answers are measured in, or why there are none.",
@@ -147,6 +210,9 @@ def _operation(route: Route) -> dict[str, Any]:
             "default": _refused(route),
         },
     }
+    if route.handler == "explanation":
+        operation["parameters"] = [_PREDICTION_ID]
+        operation["responses"]["202"] = _UNDER_WAY
     operation["operationId"] = operation["operationId"].replace("{", "").replace("}", "").replace(".", "_")
     operation["operationId"] = operation["operationId"].replace(":", "_")
     if route.handler == "contract":
@@ -268,6 +334,7 @@ def _schemas(features: dict[str, Any]) -> dict[str, Any]:
             contract_id={"type": "string"},
             leading_features=_LEADING,
         ),
+        "Explanation": _EXPLANATION,
         "Live": _object(live={"const": True}),
         "Ready": _object(ready={"const": True}),
         "Health": _object(status={"type": "string"}, models={"type": "object"}),

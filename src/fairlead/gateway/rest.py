@@ -22,6 +22,7 @@ from fairlead.errors import (
     VersionNotFound,
 )
 from fairlead.gateway.asking import is_sendable, picked, require_sendable, seconds_to_wait
+from fairlead.gateway.explanations import Explanations
 from fairlead.gateway.faces import Faces
 from fairlead.gateway.openapi import data_plane_document, model_document
 from fairlead.gateway.protocol import Request, response
@@ -69,12 +70,11 @@ class RestApp:
         self._strays = strays  # counts requests that reached no model
         self._router = Router(default_model)
         self._faces = faces
+        others = {**faces.handlers, "explanation": Explanations(folder.explaining_socket).handle}
         self._handlers: dict[str, Callable[[Request, Match], Any]] = {
-            route.handler: getattr(self, f"_{route.handler}")
+            route.handler: others.get(route.handler) or getattr(self, f"_{route.handler}")
             for route in self._router.routes
-            if route.handler not in faces.handlers
         }
-        self._handlers |= faces.handlers
         self._started = time.time()
 
     async def handle(self, request: Request) -> bytes:

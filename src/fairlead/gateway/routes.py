@@ -54,6 +54,13 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET",
+        template="/v1/predictions/{request_id}/explanation",
+        handler="explanation",
+        summary="Why a request was answered as it was; 202 while that is being found out.",
+        answer="Explanation",
+    ),
+    Route(
+        method="GET",
         template="/v1/models",
         handler="models",
         summary="The models that take traffic here.",
@@ -338,8 +345,8 @@ class Router:
         found = self._known.get((method, path))
         if found is None:
             found = self._search(method.decode("ascii", "replace"), path.decode("ascii", "replace"))
-            # Paths are the callers' choice: what is remembered must be bounded.
-            if len(self._known) < _REMEMBERED:
+            # Paths are the callers' choice: what is remembered must be bounded, and asked for again.
+            if len(self._known) < _REMEMBERED and "{request_id}" not in found[0].template:
                 self._known[method, path] = found
         return found
 

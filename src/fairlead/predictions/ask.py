@@ -22,15 +22,21 @@ __all__ = ["HEADER_BYTES", "IngestClient", "reachable"]
 HEADER_BYTES = 4
 
 _CLASSES = {error.code: error for error in every_error()}
+_WHO = "The prediction log"
 _REMEDY = "Is `fairlead up` running? The log of its ingest process says why it stopped. No record is lost."
 
 
 class IngestClient:
-    """Asks the ingest process whose socket lies at that path; any thread may use it."""
+    """Asks the ingest process whose socket lies at that path, or another one that answers in the same way:
+    `who` it is, and the `remedy` when it is away, in words. Any thread may use it."""
 
-    def __init__(self, socket_path: Path | str, *, timeout: float = 60.0) -> None:
+    def __init__(
+        self, socket_path: Path | str, *, timeout: float = 60.0, who: str = _WHO, remedy: str = _REMEDY
+    ) -> None:
         self._path = Path(socket_path)
         self._timeout = timeout
+        self._who = who
+        self._remedy = remedy
 
     def call(self, op: str, **args: Any) -> Any:
         """The answer to one operation of `operations.py`, as plain JSON values.
@@ -45,12 +51,12 @@ class IngestClient:
                 answer = msgspec.json.decode(_receive(connection, size))
         except TimeoutError as error:
             raise StoreUnavailable(
-                f"The prediction log did not answer within {self._timeout:g} s.",
+                f"{self._who} did not answer within {self._timeout:g} s.",
                 remedy="Ask for less, or later.",
             ) from error
         except (OSError, EOFError, msgspec.DecodeError) as error:
             raise StoreUnavailable(
-                f"The prediction log cannot be asked at {self._path}: {error}.", remedy=_REMEDY
+                f"{self._who} cannot be asked at {self._path}: {error}.", remedy=self._remedy
             ) from error
         if "error" in answer:
             raise _raised(answer["error"])

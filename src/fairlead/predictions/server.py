@@ -10,7 +10,6 @@ import asyncio
 import gc
 import logging
 import signal
-import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Any
 import msgspec
 
 from fairlead.errors import FairleadError, InvalidQuery, MalformedRequest, Overloaded
-from fairlead.predictions.ask import HEADER_BYTES, reachable
+from fairlead.predictions.answering import encode_error, listen
+from fairlead.predictions.ask import HEADER_BYTES
 from fairlead.predictions.ingest import Ingest
 from fairlead.predictions.operations import Operations
 from fairlead.predictions.query import Queries
@@ -79,7 +79,7 @@ class IngestServer:
             asyncio.create_task(_repeat("poll", self._ingest.catch_up, _POLL_SECONDS, stopping)),
             asyncio.create_task(_repeat("maintain", self._maintain, _MAINTAIN_SECONDS, stopping)),
         ]
-        server = await asyncio.start_unix_server(self._converse, sock=_listen(self._path))
+        server = await asyncio.start_unix_server(self._converse, sock=listen(self._path))
         logger.info("ingesting %s", self._ingest.root.parent / "log")
         self._answering.submit(self._warm_up)
         await stopping.wait()
@@ -125,7 +125,7 @@ class IngestServer:
 
     async def _answer(self, data: bytes) -> bytes:
         if self._waiting >= _MAX_WAITING:
-            return _encode_error(
+            return encode_error(
                 Overloaded(
                     f"{self._waiting} questions wait for the prediction log.", remedy="Ask again later."
                 )
@@ -145,12 +145,12 @@ class IngestServer:
                     f"The answer has {len(answer) >> 20} MiB.", remedy="Ask for fewer rows or columns."
                 )
         except msgspec.MsgspecError as error:
-            return _encode_error(MalformedRequest(f"The request cannot be read: {error}."))
+            return encode_error(MalformedRequest(f"The request cannot be read: {error}."))
         except FairleadError as error:
-            return _encode_error(error)
+            return encode_error(error)
         except Exception as error:
             logger.exception("an operation failed")
-            return _encode_error(FairleadError(f"The prediction log failed: {error!r}."))
+            return encode_error(FairleadError(f"The prediction log failed: {error!r}."))
         return b'{"ok":' + answer + b"}"
 
 
@@ -167,28 +167,3 @@ async def _repeat(name: str, work: Callable[[], object], seconds: float, stoppin
                 await asyncio.wait_for(stopping.wait(), seconds)
             except TimeoutError:
                 continue
-
-
-def _listen(path: Path) -> socket.socket:
-    """A listening socket at that path, for this user only; what a predecessor left there is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with reachable(path) as address:
-        listener.bind(address)
-    path.chmod(0o600)
-    return listener
-
-
-def _encode_error(error: FairleadError) -> bytes:
-    return msgspec.json.encode(
-        {
-            "error": {
-                "code": error.code,
-                "message": error.message,
-                "remedy": error.remedy,
-                "details": error.details,
-            }
-        },
-        enc_hook=str,
-    )

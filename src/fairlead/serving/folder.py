@@ -129,6 +129,7 @@ class DataFolder:
         self.predictions = root / "predictions"
         self.bins = root / "bins"
         self.ingest_socket = root / "run" / "ingest.sock"
+        self.explaining_socket = root / "run" / "explain.sock"
 
     def make(self) -> DataFolder:
         """Makes the folders that do not exist; returns itself."""
