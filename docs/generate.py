@@ -370,7 +370,7 @@ def _admin_document() -> dict[str, Any]:
         deliveries = Deliveries(database, Config(), name="docs")
         return create_app(
             settings, database, registry, traffic, ingest, folder, syncs, deliveries, gates, rollouts,
-            retraining,
+            retraining, Explaining(registry, ingest, folder, trust_pickle=False),
         ).openapi()  # fmt: skip
 
 
