@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -19,8 +20,10 @@ import pytest
 import sqlalchemy as sa
 
 from fairlead.agent import Agent
+from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.errors import PrepareFailed
 from fairlead.process import RESOLVED
+from fairlead.registry import levels
 from fairlead.registry.registry import Registry
 from fairlead.rollouts.fleet import fleet
 from fairlead.rollouts.traffic import Order, Traffic
@@ -165,6 +168,36 @@ def test_a_change_of_settings_reaches_the_folder(machine: Machine) -> None:
             return written.active.versions["v1"].settings.timeout_ms
 
         wait_until(lambda: timeout() == 250)
+
+
+def test_what_labels_teach_of_how_far_intervals_reach_comes_to_the_folder(machine: Machine) -> None:
+    said = Uncertainty(kind="interval", quantile=2.0, n=30)
+    register(machine.registry, machine.blobs, "v1", uncertainty=said, scores=(1.0, 2.0, 3.0))
+
+    def reach() -> float | None:
+        written = machine.folder.read_plans("shop")
+        assert written is not None
+        assert written.active is not None
+        held = written.active.versions["v1"].uncertainty
+        return None if held is None else held.quantile
+
+    with machine.agent(), FolderGateway(machine.folder).running():
+        wait_until(lambda: machine.known() == ["g0"])
+        generation = machine.traffic.deploy("shop", "v1", ANN, strategy="direct").generation
+        assert reach() == 2.0
+        machine.registry.configure("shop", None, {"adaptive_coverage": 0.01}, who="ann")
+        with machine.database.write() as connection:
+            level = levels.level_of(connection, "shop", "v1")
+            assert level is not None
+            now = datetime.now(UTC)
+            levels.teach(
+                connection, "shop", "v1", level, outside=0.01, quantile=9.0, labels=5, through=now, at=now
+            )
+        wait_until(lambda: reach() == 9.0)
+        written = machine.folder.read_plans("shop")
+        assert written is not None
+        assert written.active is not None
+        assert written.active.plan.generation == generation
 
 
 def test_a_damaged_folder_is_replaced_before_a_new_generation_is_prepared(machine: Machine) -> None:

@@ -48,6 +48,7 @@ def run_control(settings: Settings) -> None:
     from fairlead.explanations.explaining import Explaining
     from fairlead.explanations.leaning import Leaning
     from fairlead.gate.runs import GATES, Gates
+    from fairlead.monitoring.adapting import AdaptingLooker
     from fairlead.monitoring.drift_looker import DriftLooker
     from fairlead.monitoring.drifting import Drifting
     from fairlead.monitoring.importance import ImportanceLooker
@@ -108,6 +109,7 @@ def run_control(settings: Settings) -> None:
             Happenings(database),
             LogHealth(ingest, folder.root),
             PerformingLooker(registry, ingest),
+            AdaptingLooker(registry, ingest),
             DriftLooker(Drifting(registry, ingest), registry, seconds=settings.drift_look_seconds),
             ImportanceLooker(Leaning(registry, ingest, folder, trust_pickle=settings.trust_pickle), registry),
         ]

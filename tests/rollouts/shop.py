@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from fairlead.contracts.contract import Contract, Field, Output
+from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.registry.registry import NewVersion, Registry
 from fairlead.registry.versions import File, Manifest, ModelSettings, VersionSpec
 from fairlead.runtimes.base import OutputNames, RuntimeSpec, Tensor
@@ -30,6 +31,8 @@ def register(
     model: str = "shop",
     who: str = "ann",
     probe: dict[str, Any] | None = None,
+    uncertainty: Uncertainty | None = None,
+    scores: tuple[float, ...] = (),
 ) -> list[Manifest]:
     """Registers versions, each with one file whose bytes are its name; answers their manifests."""
     manifests = []
@@ -45,7 +48,8 @@ def register(
             runtime=RUNTIME,
             contract=CONTRACT,
             settings=ModelSettings(),
+            uncertainty=uncertainty,
         )
-        registry.register(NewVersion(spec=spec, framework="onnx", created_by=who, probe=probe))
+        registry.register(NewVersion(spec=spec, framework="onnx", created_by=who, probe=probe, scores=scores))
         manifests.append(manifest)
     return manifests

@@ -5,6 +5,7 @@ import time
 import msgspec
 import pytest
 
+from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.errors import NotReady
 from fairlead.registry.versions import ModelSettings
 from fairlead.runtimes.machine import cpu_name
@@ -142,6 +143,21 @@ def test_a_change_of_bounds_wraps_the_loaded_model_anew_and_loads_nothing(gatewa
     assert version.spec.settings.max_queue_rows == 3
     assert version.engine is engine
     assert len(loads) == 1
+
+
+def test_intervals_and_sets_that_reach_further_are_told_at_once_and_nothing_is_wrapped_anew(gateway, onnx):
+    one = lay_version(gateway.folder, "v1", onnx[0])
+    said = [Uncertainty(kind="set", quantile=share, n=100) for share in (0.5, 0.9)]
+    lay_plan(gateway.folder, plan_of(STABLE), msgspec.structs.replace(one, uncertainty=said[0]))
+    gateway.follow()
+    (before,) = gateway.plane.model("iris").arms
+    lay_plan(gateway.folder, plan_of(STABLE), msgspec.structs.replace(one, uncertainty=said[1]))
+    gateway.follow()
+    (after,) = gateway.plane.model("iris").arms
+    assert after.version is before.version
+    assert [before.uncertainty, after.uncertainty] == said
+    assert after.stamp.runtime != before.stamp.runtime
+    assert gateway.report().active == 1
 
 
 def test_without_a_model_host_even_a_heavy_version_is_served_by_the_gateway_itself(gateway, onnx):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from fairlead.contracts.adaptive import KEPT
 from fairlead.contracts.contract import Contract
 from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.registry.versions import Lineage, Manifest, ModelSettings, Version
@@ -49,7 +50,8 @@ class Description(Body, frozen=True, kw_only=True):
 class Registration(Body, frozen=True, kw_only=True):
     """A version to register. Its files are uploaded to `/blobs` before.
 
-    `proof` tells how a conversion was proven, `uncertainty` how sure the answers are. `trust_pickle` says
+    `proof` tells how a conversion was proven, `uncertainty` how sure the answers are and
+    `scores` what of the calibration is kept to let that follow labels. `trust_pickle` says
     that the caller trusts the author of a `python` version; the server's own setting has to say so, too.
     `set_production` then gives it all traffic at once.
     """
@@ -63,6 +65,7 @@ class Registration(Body, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     lineage: Lineage = msgspec.field(default_factory=Lineage)
     uncertainty: Uncertainty | None = None
+    scores: Annotated[tuple[float, ...], Meta(max_length=KEPT)] = ()
     settings: ModelSettings = msgspec.field(default_factory=ModelSettings)
     proof: dict[str, Any] | None = None
     trust_pickle: bool = False

@@ -88,6 +88,7 @@ def version_routes(registry: Registry, traffic: Traffic, settings: Settings, fol
             metrics=body.metrics,
             tags=body.tags,
             proof=body.proof,
+            scores=body.scores,
         )
         _refuse_untrusted(spec, settings, trusted=body.trust_pickle)
         registration.verify(new)

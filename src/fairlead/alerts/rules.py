@@ -260,7 +260,8 @@ COVERAGE = Runbook(
     "come that are not like those it was calibrated on, or it was calibrated on rows that it had learnt.",
     look=("fairlead report {model}", "fairlead show {model} {version}", "fairlead drift {model}"),
     do="Register the model as a new version with recent labelled rows as `--calibration`: it need not be "
-    "trained anew. Until then take its intervals for too narrow.",
+    "trained anew. Or let its intervals follow the labels: `fairlead configure {model} "
+    "adaptive_coverage=0.005`. Until then take them for too narrow.",
 )  # fmt: skip
 """Of a version whose intervals or sets do not hold."""
 
@@ -301,6 +302,10 @@ DEFAULTS: tuple[Rule, ...] = (
     Rule(
         name="coverage", title="Intervals do not hold what they promise", kind="calibration",
         subject="coverage", cooldown=6 * _HOUR, runbook=COVERAGE,
+    ),
+    Rule(
+        name="adaptation", title="Intervals cannot follow their labels", kind="calibration",
+        subject="adaptation", cooldown=6 * _HOUR, runbook=COVERAGE,
     ),
     Rule(
         name="fairness", title="Groups are treated apart", kind="fairness", fire=2, of=3, cooldown=6 * _HOUR,

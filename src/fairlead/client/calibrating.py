@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
+from fairlead.contracts.adaptive import thinned
 from fairlead.contracts.contract import Contract, class_name
 from fairlead.contracts.infer import split_target
 from fairlead.contracts.table import Column, Table
@@ -61,9 +62,12 @@ def served_rows(folder: Path, runtime: RuntimeSpec, contract: Contract, table: T
 
 def uncertainty_of(
     contract: Contract, answers: Sequence[Prediction], labels: Column, *, optimistic: bool
-) -> Uncertainty:
-    """The quantile that covers nine of ten labels. Raises `InvalidReference` where none can be told: other
-    answers than numbers and classes with probabilities, labels that are none, too few rows."""
+) -> tuple[Uncertainty, tuple[float, ...]]:
+    """The quantile that covers nine of ten labels, and the scores that it may later be moved by.
+
+    Raises `InvalidReference` where none can be told: other answers than numbers and classes with
+    probabilities, labels that are none, too few rows.
+    """
     if len(answers) < least_rows():
         raise InvalidReference(
             f"{len(answers)} rows with a label are too few to say how sure answers are.",
@@ -87,7 +91,8 @@ def uncertainty_of(
             "their labels are none.",
             remedy="Correct the rows.",
         )
-    return Uncertainty(kind=kind, quantile=quantile, n=len(answers), optimistic=optimistic)
+    said = Uncertainty(kind=kind, quantile=quantile, n=len(answers), optimistic=optimistic)
+    return said, thinned(scores)
 
 
 def _distances(answers: Sequence[Prediction], labels: Column) -> Any:

@@ -48,6 +48,7 @@ class Package(msgspec.Struct, frozen=True, kw_only=True):
     proof: dict[str, Any] | None = None
     profile: ReferenceProfile | None = None
     uncertainty: Uncertainty | None = None
+    scores: tuple[float, ...] = ()
 
 
 @contextmanager
@@ -72,9 +73,8 @@ def packed(
     with tempfile.TemporaryDirectory(prefix="fairlead-") as name:
         packer = _Packer(Path(name), reference, target, given, tolerance, trust_pickle, lent)
         package = packer.finished(packer.pack(model))
-        yield msgspec.structs.replace(
-            package, uncertainty=_uncertainty(package, reference, target, calibration)
-        )
+        uncertainty, scores = _uncertainty(package, reference, target, calibration)
+        yield msgspec.structs.replace(package, uncertainty=uncertainty, scores=scores)
 
 
 class _Packer:
@@ -326,11 +326,11 @@ class _Packer:
 
 def _uncertainty(
     package: Package, reference: Any, target: Any, calibration: tuple[Any, Any] | None
-) -> Uncertainty | None:
+) -> tuple[Uncertainty | None, tuple[float, ...]]:
     """How sure the answers are, by rows given for this, else by the reference: what that cannot say is left
-    out."""
+    out. And the scores of those rows."""
     if calibration is None and target is None:
-        return None
+        return None, ()
     rows, labels = (reference, target) if calibration is None else calibration
     try:
         if package.runtime.kind != "onnx":
@@ -346,7 +346,7 @@ def _uncertainty(
     except InvalidReference:
         if calibration is not None:
             raise
-        return None
+        return None, ()
 
 
 def _only(folder: Path, names: list[str]) -> str:

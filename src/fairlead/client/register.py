@@ -105,6 +105,7 @@ def register(
             lineage={key: value for key, value in lineage.items() if value is not None},
             proof=package.proof,
             uncertainty=package.uncertainty,
+            scores=package.scores,
             trust_pickle=trust_pickle,
             set_production=set_production,
             why=why,

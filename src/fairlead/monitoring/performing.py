@@ -102,6 +102,11 @@ class Performing:
             hours=tuple(_filled(hours, version)),
         )
 
+    def mature(self, model: str, version: str, until: datetime) -> datetime:
+        """Labels of the version's answers before that time have come as far as they will."""
+        asked = _Asked(self._ingest, model, version, self._registry.contract(model, version))
+        return until - self._delay(model, asked.delays(until - WINDOW, until))
+
     def rules(self, model: str) -> Rules:
         """What is too much for this model, by its settings."""
         held = self._settings(model)

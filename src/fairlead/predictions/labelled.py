@@ -74,7 +74,7 @@ def labelled(queries: Queries, asked: Question) -> list[Labelled]:
     answers is none. Of a cut by values the 50 most frequent parts are told apart, the rest is `(other)`."""
     queries.ingest.catch_up()
     with queries.ingest.snapshot() as snapshot:
-        held = _narrowed(snapshot, asked.model, asked.since, asked.until)
+        held = narrowed(snapshot, asked.model, asked.since, asked.until)
         found = _groups(_rows(queries, held, asked, None), asked, "")
         known = _features(held)
         for cut in asked.cuts:
@@ -87,11 +87,11 @@ def delays(queries: Queries, model: str, since: datetime, until: datetime) -> De
     """How long after their answers the labels came that are there for answers of that time."""
     queries.ingest.catch_up()
     with queries.ingest.snapshot() as snapshot:
-        held = _narrowed(snapshot, model, since, until)
-        sql = f"""{_KNOWN} SELECT count(*) AS answers, count(label_received_at) AS labelled,
+        held = narrowed(snapshot, model, since, until)
+        sql = f"""{KNOWN} SELECT count(*) AS answers, count(label_received_at) AS labelled,
             quantile_cont(greatest(epoch(label_received_at) - epoch("at"), 0), [0.5, 0.95, 0.99]) AS shares
             FROM known"""
-        (row,) = _ask(queries, held, sql, [model, since, until, None])
+        (row,) = counted_by(queries, held, sql, [model, since, until, None])
     p50, p95, p99 = row["shares"] or (None, None, None)
     return Delays(answers=row["answers"], labelled=row["labelled"], p50=p50, p95=p95, p99=p99)
 
@@ -100,11 +100,11 @@ def coverage(queries: Queries, model: str, since: datetime, until: datetime) -> 
     """How many different items the rankings of that time held."""
     queries.ingest.catch_up()
     with queries.ingest.snapshot() as snapshot:
-        held = _narrowed(snapshot, model, since, until)
+        held = narrowed(snapshot, model, since, until)
         sql = f"""WITH asked AS ({_ASKED})
             SELECT count(DISTINCT item) AS items FROM (
                 SELECT unnest(json_extract_string(prediction, '$[*].id')) AS item FROM asked)"""
-        (row,) = _ask(queries, held, sql, [model, since, until, None])
+        (row,) = counted_by(queries, held, sql, [model, since, until, None])
     return int(row["items"])
 
 
@@ -115,8 +115,8 @@ def sampled(
     those that have a label."""
     queries.ingest.catch_up()
     with queries.ingest.snapshot() as snapshot:
-        held = _narrowed(snapshot, model, since, until)
-        rows = _ask(queries, held, _SAMPLED, [model, since, until, version, known, limit])
+        held = narrowed(snapshot, model, since, until)
+        rows = counted_by(queries, held, _SAMPLED, [model, since, until, version, known, limit])
     names = dict.fromkeys(name for row in rows for name in row["features"] or {})
     return Sampled(
         columns={name: [(row["features"] or {}).get(name) for row in rows] for name in names},
@@ -137,7 +137,7 @@ _EFFECTIVE = effective_sql(
     "(SELECT * FROM outcome_events WHERE model = $1 AND metric = 'label')",
     "model, request_id, row, unit, metric",
 )
-_KNOWN = f"""
+KNOWN = f"""
 WITH asked AS ({_ASKED}), effective AS ({_EFFECTIVE}),
 known AS (SELECT *, coalesce(served_version, assigned_version) AS version
     FROM ({labelled_sql("asked", "effective")}))
@@ -146,9 +146,9 @@ _KEYS = "{slot} AS slot, version, arm, {part} AS part"
 
 _SURE = """count(size) AS told, coalesce(fsum(size), 0) AS told_size,
     count(size) FILTER (label IS NOT NULL) AS told_labelled, count(*) FILTER (within) AS covered"""
-_CLASSES = f"""{_KNOWN}, told AS (
+_CLASSES = f"""{KNOWN}, told AS (
     SELECT {_KEYS}, json_extract_string(prediction, '$') AS answered,
-        CASE WHEN label_text IS NOT NULL THEN {{text}} WHEN label IS NOT NULL THEN {{number}} END AS label,
+        {{label}} AS label,
         {{score}} AS score, {{others}} AS others,
         CASE WHEN probabilities IS NOT NULL THEN conformal_quantile END AS most
     FROM known
@@ -161,7 +161,7 @@ SELECT slot, version, arm, part, answered, label,
     {{bin}} AS bin, count(*) AS n, coalesce(fsum(score) FILTER (isfinite(score)), 0) AS score, {_SURE}
 FROM sure GROUP BY ALL
 """
-_ERRORS = f"""{_KNOWN}, told AS (
+_ERRORS = f"""{KNOWN}, told AS (
     SELECT {_KEYS}, try_cast(prediction AS DOUBLE) AS answer, label,
         try_cast(prediction AS DOUBLE) - label AS error, conformal_quantile AS most
     FROM known
@@ -178,21 +178,21 @@ SELECT slot, version, arm, part, CASE WHEN error IS NULL OR NOT isfinite(error) 
     coalesce(fsum(answer), 0) AS answer, {_SURE}
 FROM sure GROUP BY ALL
 """
-_PLACES = f"""{_KNOWN}, told AS (
+_PLACES = f"""{KNOWN}, told AS (
     SELECT {_KEYS}, CASE WHEN label_text IS NULL AND label IS NULL THEN NULL ELSE coalesce(list_position(
         json_extract_string(prediction, '$[*].id'), coalesce(label_text, {{number}})), 0) END AS place
     FROM known
 )
 SELECT slot, version, arm, part, place, count(*) AS n FROM told GROUP BY ALL
 """
-_SAMPLED = f"""{_KNOWN}
+_SAMPLED = f"""{KNOWN}
 SELECT features, try_cast(prediction AS DOUBLE) AS answer, label FROM known
 WHERE (NOT $5 OR label IS NOT NULL) AND try_cast(prediction AS DOUBLE) IS NOT NULL
 ORDER BY hash(prediction_id) LIMIT $6
 """
 _WHOLE = """CASE WHEN label = floor(label) AND abs(label) < 9e15 THEN CAST(CAST(label AS BIGINT) AS VARCHAR)
     ELSE CAST(label AS VARCHAR) END"""
-_MAP = "try_cast(probabilities::JSON AS MAP(VARCHAR, DOUBLE))"
+PROBABILITIES = "try_cast(probabilities::JSON AS MAP(VARCHAR, DOUBLE))"
 _PATH = """try_cast(json_extract_string(probabilities, '$."' || ${}::VARCHAR || '"') AS DOUBLE)"""
 # Each as an answer is told: of a class that is in the set one minus the probability is at most the quantile.
 _SIZE_OF_TWO = "coalesce(1.0 - score <= most, false)::INT + coalesce(1.0 - others <= most, false)::INT"
@@ -207,8 +207,7 @@ _TRUTH = "CASE label WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE CAST(label AS V
 def _rows(queries: Queries, held: Snapshot, asked: Question, cut: Cut | None) -> list[dict[str, Any]]:
     slot = f'floor(epoch("at") / {int(asked.step)})::BIGINT' if asked.step and cut is None else "0"
     part = "''" if cut is None else _part(cut)
-    truths = set(asked.classes) == {"true", "false"}
-    values: dict[str, str] = {"slot": slot, "part": part, "number": _TRUTH if truths else _WHOLE}
+    values: dict[str, str] = {"slot": slot, "part": part, "number": _WHOLE}
     parameters: list[Any] = [asked.model, asked.since, asked.until, asked.version]
     match asked.kind:
         case "class":
@@ -216,8 +215,11 @@ def _rows(queries: Queries, held: Snapshot, asked: Question, cut: Cut | None) ->
             values["bin"] = (
                 f"CASE WHEN isfinite(score) THEN {where if asked.scores and cut is None else 0} END"
             )
-            values["text"] = "lower(label_text)" if truths else "label_text"
-            values |= {"score": f"{_MAP}[json_extract_string(prediction, '$')]", "others": _MAP}
+            values["label"] = class_of_label(asked.classes)
+            values |= {
+                "score": f"{PROBABILITIES}[json_extract_string(prediction, '$')]",
+                "others": PROBABILITIES,
+            }
             values |= {"size": _SIZE_OF_MANY, "within": _WITHIN_MANY}
             if len(asked.classes) == 2:
                 parameters += reversed(asked.classes)
@@ -229,13 +231,21 @@ def _rows(queries: Queries, held: Snapshot, asked: Question, cut: Cut | None) ->
             sql = _ERRORS
         case "ranking":
             sql = _PLACES
-    return _ask(queries, held, sql.format(**values), parameters)
+    return counted_by(queries, held, sql.format(**values), parameters)
 
 
 def _share(place: int, name: str) -> str:
     """The probability of the class whose name is the parameter at that place."""
     # A path is five times as fast, and none holds every name.
-    return _PATH.format(place) if name.isalnum() else f"{_MAP}[${place}::VARCHAR]"
+    return _PATH.format(place) if name.isalnum() else f"{PROBABILITIES}[${place}::VARCHAR]"
+
+
+def class_of_label(classes: Sequence[str]) -> str:
+    """The name of the class that a label means, as SQL; null without a label."""
+    text, number = (
+        ("lower(label_text)", _TRUTH) if set(classes) == {"true", "false"} else ("label_text", _WHOLE)
+    )
+    return f"CASE WHEN label_text IS NOT NULL THEN {text} WHEN label IS NOT NULL THEN {number} END"
 
 
 def _part(cut: Cut) -> str:
@@ -252,7 +262,7 @@ def _part(cut: Cut) -> str:
     return f"CASE WHEN {number} IS NULL THEN '{MISSING}' {ranges} ELSE 'from {edges[-1]:g}' END"
 
 
-def _ask(queries: Queries, held: Snapshot, sql: str, parameters: Sequence[Any]) -> list[dict[str, Any]]:
+def counted_by(queries: Queries, held: Snapshot, sql: str, parameters: Sequence[Any]) -> list[dict[str, Any]]:
     table: pa.Table = queries.trusted(sql, parameters, ["predictions", "outcome_events"], held)
     rows: list[dict[str, Any]] = table.to_pylist()
     return rows
@@ -349,7 +359,7 @@ def _merged(groups: list[Labelled]) -> list[Labelled]:
     return [*found, *others.values()]
 
 
-def _narrowed(snapshot: Snapshot, model: str, since: datetime, until: datetime) -> Snapshot:
+def narrowed(snapshot: Snapshot, model: str, since: datetime, until: datetime) -> Snapshot:
     """What the snapshot has of the model in that time, and all outcomes."""
     fresh = FreshRows()
     fresh.predictions = {name: held for name, held in snapshot.fresh.predictions.items() if name == model}

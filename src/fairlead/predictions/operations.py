@@ -14,6 +14,7 @@
 | `outcomes` | `model`, `since`, `until`, `source` | an `OutcomeSummary` per version and arm |
 | `labelled` | `asked`: a `Question` | `Labelled`s: answers beside their labels, counted |
 | `sampled` | `model`, `version`, `since`, `until`, `known`, `limit` | `Sampled`: rows of a model of numbers |
+| `offs` | `model`, `version`, `since`, `until`, `kind`, `classes`, `limit` | by how much labels were off |
 | `delays` | `model`, `since`, `until` | `Delays`: how long labels took to come |
 | `coverage` | `model`, `since`, `until` | how many different items rankings held |
 | `shadow` | `model`, `since`, `until`, `version`, `slices` | a `ShadowReport` |
@@ -33,7 +34,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pyarrow as pa
@@ -44,6 +45,7 @@ from fairlead.predictions.counted import Reach, Rebuild
 from fairlead.predictions.exposures import assignments, exposures
 from fairlead.predictions.labelled import MOST_SAMPLED, Question, coverage, delays, labelled, sampled
 from fairlead.predictions.labelled_rows import export_labelled
+from fairlead.predictions.offs import MOST_OFFS, offs
 from fairlead.predictions.profiles import Profiles
 from fairlead.predictions.query import Queries
 from fairlead.predictions.reach import reach_of, uncounted_models
@@ -141,6 +143,16 @@ class _Sampled(_Arguments):
     limit: Annotated[int, Meta(ge=1, le=MOST_SAMPLED)] = 4_000
 
 
+class _Offs(_Arguments):
+    model: str
+    version: str
+    since: _Time
+    until: _Time
+    kind: Literal["class", "number"]
+    classes: list[str] = []
+    limit: Annotated[int, Meta(ge=1, le=MOST_OFFS)] = MOST_OFFS
+
+
 class _Period(_Arguments):
     model: str
     since: _Time
@@ -213,6 +225,7 @@ class Operations:
                     limit=asked.limit,
                 ),
             ),
+            "offs": (_Offs, lambda asked: offs(queries, **msgspec.structs.asdict(asked))),
             "delays": (_Period, lambda asked: delays(queries, asked.model, asked.since, asked.until)),
             "coverage": (_Period, lambda asked: coverage(queries, asked.model, asked.since, asked.until)),
             "shadow": (

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from fairlead.contracts.contract import Contract
 from fairlead.errors import VersionNotFound
-from fairlead.registry import aliases, declared, settings
+from fairlead.registry import aliases, declared, levels, settings
 from fairlead.registry.lookup import require_model, require_version
 from fairlead.registry.versions import Version, VersionSpec
 from fairlead.stores import tables
@@ -44,18 +44,20 @@ def models(connection: sa.Connection, name: str | None = None) -> list[Model]:
 
 
 def versions(connection: sa.Connection, model: str, version: str | None = None) -> list[Version]:
-    """The model's versions, oldest first, or the one of that name; their settings as they hold now."""
+    """The model's versions, oldest first, or the one of that name; their settings, and how far their
+    intervals or sets reach, as they hold now."""
     columns = tables.versions.c
     query = sa.select(tables.versions).where(columns.model == model)
     query = query.order_by(columns.created_at, columns.version)
     if version is not None:
         query = query.where(columns.version == version)
-    levels = settings.stated(connection, model)
+    stated = settings.stated(connection, model)
+    taught = levels.quantiles(connection, model)
     found = []
     for row in connection.execute(query).mappings():
         registered = msgspec.json.decode(row["spec"], type=VersionSpec)
-        spec = msgspec.structs.replace(registered, settings=settings.effective(levels, row["version"]))
-        found.append(Version(**{**row, "spec": spec}))
+        spec = msgspec.structs.replace(registered, settings=settings.effective(stated, row["version"]))
+        found.append(Version(**{**row, "spec": levels.as_taught(spec, taught)}))
     return found
 
 

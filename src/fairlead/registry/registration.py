@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from datetime import datetime
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from fairlead.contracts import adaptive
 from fairlead.errors import BlobNotFound, InvalidModelFile, InvalidName, MalformedRequest, VersionExists
-from fairlead.registry import aliases, audit, declared, settings
+from fairlead.registry import aliases, audit, declared, levels, settings
 from fairlead.registry.artifacts import verify_paths
 from fairlead.registry.versions import Manifest, ModelSettings, VersionSpec, verify_name
 from fairlead.runtimes.binding import Binding
@@ -24,7 +26,8 @@ class NewVersion(msgspec.Struct, frozen=True, kw_only=True):
     """What a person registers. The files of the spec's manifest are in the artifact store already.
 
     `proof` tells how the conversion was proven, `probe` what it took to load and run the model where it was
-    registered.
+    registered. `scores` are those of calibration that `contracts/adaptive.py` keeps; without them the
+    version's uncertainty cannot follow its labels.
     """
 
     spec: VersionSpec
@@ -34,6 +37,7 @@ class NewVersion(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     proof: dict[str, Any] | None = None
     probe: dict[str, Any] | None = None
+    scores: tuple[float, ...] = ()
 
 
 def verify(new: NewVersion) -> None:
@@ -51,9 +55,24 @@ def verify(new: NewVersion) -> None:
     Binding(spec.contract, spec.runtime)
     if spec.uncertainty is not None:
         spec.uncertainty.verify(spec.contract.output)
+    _verify_scores(new)
     for name, value in new.metrics.items():
         if not math.isfinite(value):
             raise MalformedRequest(f"Metric {name!r} is {value}.", remedy="Leave out what was not measured.")
+
+
+def _verify_scores(new: NewVersion) -> None:
+    said, scores = new.spec.uncertainty, new.scores
+    if not scores:
+        return
+    known = said is not None and len(scores) <= min(said.n, adaptive.KEPT)
+    ordered = all(low <= high for low, high in itertools.pairwise((0.0, *scores, math.inf)))
+    if not known or not ordered or not math.isfinite(scores[-1]):
+        raise MalformedRequest(
+            f"The scores of calibration are not up to {adaptive.KEPT} numbers from 0 on in order, with the "
+            "uncertainty that was found from them.",
+            remedy="Leave them out, or register with fairlead.register.",
+        )
 
 
 def verify_blobs(blobs: Blobs, manifest: Manifest) -> None:
@@ -131,6 +150,8 @@ def add(connection: sa.Connection, new: NewVersion, at: datetime) -> None:
             created_at=at,
         )
     )
+    if new.scores and spec.uncertainty is not None:
+        levels.add(connection, spec, spec.uncertainty, new.scores, at)
     if own:
         why = "given at registration"
         settings.append(connection, spec.model, spec.version, own, at=at, who=who, why=why)

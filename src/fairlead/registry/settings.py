@@ -43,6 +43,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "instances": (lambda value: 1 <= value <= 256, "from 1 to 256"),
     "stale_seconds": (lambda value: 0 <= value < math.inf, "0 (never) or more seconds"),
     "idle_unload_seconds": (lambda value: 0 <= value < math.inf, "0 (never) or more seconds"),
+    "adaptive_coverage": (lambda value: 0 <= value <= 0.1, "from 0 (never) to 0.1, as a share of labels"),
     "memory_limit_mb": (lambda value: 16 <= value <= 1 << 24, "from 16 to 16,777,216 megabytes"),
     "drift_alarm_days": (lambda value: 0.01 <= value <= 36_500, "from 0.01 to 36,500 days"),
     "drift_moved_share": (lambda value: 0 < value <= 1, "above 0 and at most 1, as a share of rows"),

@@ -80,6 +80,9 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     When the version cannot answer, a cached answer may stand in up to `stale_seconds` past its lifetime, then
     `fallback_version`: the name of another version that is loaded, or `stable` for the one in production.
 
+    `adaptive_coverage`: how fast intervals and sets follow the labels, by so much of a share with each; 0 is
+    never, 0.005 is usual.
+
     The others are a model's alone. `gate_required`: only versions that have passed a gate get traffic.
     `drift_alarm_days`: of its drift there is one false alarm in so many days at most, on average.
     `drift_moved_share`: the share of rows that have to hold something else than in the reference before it
@@ -102,6 +105,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stale_seconds: float = 0.0
     fallback_version: str | None = None
     idle_unload_seconds: float = 0.0
+    adaptive_coverage: float = 0.0
     gate_required: bool = False
     drift_alarm_days: float = 30.0
     drift_moved_share: float = 0.05

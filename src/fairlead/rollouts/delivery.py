@@ -15,6 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from fairlead.errors import FairleadError
+from fairlead.registry import levels
 from fairlead.registry.registry import Registry
 from fairlead.registry.versions import VersionSpec
 from fairlead.rollouts.contract_notes import ContractNotes
@@ -176,11 +177,12 @@ class Delivery:
             return ModelPlans(model=model)
 
 
-def _revisions(connection: sa.Connection) -> dict[str, int]:
-    """Per model the last change of serving settings."""
+def _revisions(connection: sa.Connection) -> dict[str, tuple[int, int]]:
+    """Per model the last change of serving settings, and how often levels of its versions have moved."""
     events = settings_events.c
     query = sa.select(events.model, sa.func.max(events.id)).group_by(events.model)
-    return {row[0]: row[1] for row in connection.execute(query)}
+    set_at, moved = dict(connection.execute(query).all()), levels.revisions(connection)
+    return {model: (set_at.get(model, 0), moved.get(model, 0)) for model in {*set_at, *moved}}
 
 
 def _log(before: ModelPlans, after: ModelPlans) -> None:

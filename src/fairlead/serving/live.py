@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from fairlead.contracts.compile import CompiledContract
 from fairlead.contracts.contract import Output
+from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.engine.base import Engine
 from fairlead.errors import NotReady, VersionNotFound
 from fairlead.registry.versions import VersionSpec
@@ -121,6 +122,7 @@ class LiveArm:
         alone: bool,
         experiment: str | None = None,
         gateway: str = "",
+        uncertainty: Uncertainty | None = None,
     ) -> None:
         spec = version.spec
         self.arm = arm
@@ -141,7 +143,7 @@ class LiveArm:
         self.fallback = spec.settings.fallback_version
         self.default = _default(spec.contract.output)
         self.training_data = spec.lineage.training_data
-        self.uncertainty = spec.uncertainty
+        self.uncertainty = uncertainty
         self.classes = spec.contract.output.classes
         self.headers = _headers(self, spec, generation)
         self.stamp = Stamp(
@@ -218,6 +220,7 @@ class LiveModel:
                 alone=alone,
                 experiment=plan.experiment,
                 gateway=gateway,
+                uncertainty=serving.versions[arm.version].uncertainty,
             )
 
         self._live = live

@@ -375,8 +375,9 @@ def _names(plans: ModelPlans) -> frozenset[bytes]:
 
 
 def _key(spec: VersionSpec) -> bytes:
-    """What makes a loaded version another one: any change of files, contract or settings."""
-    return msgspec.msgpack.encode(spec)
+    """What makes a loaded version another one: any change of files, contract or settings. How far its
+    intervals or sets reach is the arm's, and may follow the labels."""
+    return msgspec.msgpack.encode(msgspec.structs.replace(spec, uncertainty=None))
 
 
 def _schema(spec: VersionSpec) -> SchemaFrame:

@@ -20,6 +20,7 @@ __all__ = [
     "alias_events",
     "audit",
     "compute_hours",
+    "conformal_levels",
     "contracts",
     "explanations",
     "freezes",
@@ -314,6 +315,20 @@ compute_hours = Table(
     *(Column(f"seen_{name}", BigInteger, nullable=False) for name in COMPUTE),  # where the counters stood
 )
 Index(None, compute_hours.c.hour)
+
+conformal_levels = Table(
+    "conformal_levels",
+    metadata,
+    Column("model", Text, sa.ForeignKey("models.name"), primary_key=True),
+    Column("version", Text, primary_key=True),
+    _json("scores"),  # of calibration, as `contracts/adaptive.py` keeps them
+    Column("outside", sa.Float, nullable=False),  # the share that labels teach
+    Column("quantile", sa.Float, nullable=False),  # what it comes to
+    Column("labels", BigInteger, nullable=False),
+    Column("through", UtcDateTime),  # labels of answers before have taught; null before any has
+    Column("revision", Integer, nullable=False),
+    _at("updated_at"),
+)
 
 layers = Table(
     "layers",
