@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,34 +52,93 @@ def postgres_server() -> Iterator[str]:
             server.cleanup()
 
 
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: str) -> str:
+    """The name of a PostgreSQL database with the schema of this release, to be copied and not opened."""
+    from fairlead.stores.database import Database
+
+    with _database(postgres_server, "migrated") as url:
+        opened = Database(url)
+        opened.migrate()
+        opened.close()
+    return "migrated"
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the schema of this release, to be copied and not opened: a copy takes a hundredth
+    of the time of a migration."""
+    from fairlead.stores.database import Database
+
+    file = tmp_path_factory.mktemp("migrated") / "fairlead.db"
+    opened = Database(f"sqlite:///{file}")
+    opened.migrate()
+    opened.close()
+    assert [one.name for one in file.parent.iterdir()] == [file.name]  # nothing of it is in a journal
+    return file
+
+
+@contextmanager
+def _database(server: str, name: str, template: str = "template1", *, drop: bool = False) -> Iterator[str]:
+    """The URL of a new PostgreSQL database."""
+    import psycopg
+
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield server.replace("/postgres?", f"/{name}?")
+    if drop:
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """The URL of an empty PostgreSQL database of this test alone."""
-    import psycopg
-
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
-    yield postgres_server.replace("/postgres?", f"/{name}?")
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+    with _database(postgres_server, f"test_{uuid.uuid4().hex}", drop=True) as url:
+        yield url
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, once of each kind."""
-    if request.param == "sqlite":
+@pytest.fixture
+def migrated_postgres_url(postgres_server: str, migrated_postgres: str) -> Iterator[str]:
+    """The URL of a migrated, empty PostgreSQL database of this test alone."""
+    with _database(postgres_server, f"test_{uuid.uuid4().hex}", migrated_postgres, drop=True) as url:
+        yield url
+
+
+@pytest.fixture
+def migrated_sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
+    """The URL of a migrated, empty SQLite file of this test alone."""
+    copy = tmp_path / "fairlead.db"
+    shutil.copyfile(migrated_sqlite, copy)
+    return f"sqlite:///{copy}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Every test of a database runs once on each kind; folders whose tests need not say so."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database without a schema."""
+    if database_kind == "sqlite":
         return f"sqlite:///{tmp_path}/fairlead.db"
     return str(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """A migrated, empty database, once of each kind."""
+def migrated_url(database_kind: str, request: pytest.FixtureRequest) -> str:
+    """The URL of a migrated, empty database: that of `database`, where a test has that, too."""
+    return str(request.getfixturevalue(f"migrated_{database_kind}_url"))
+
+
+@pytest.fixture
+def database(migrated_url: str) -> Iterator[Database]:
+    """A migrated, empty database."""
     from fairlead.stores.database import Database
 
-    opened = Database(database_url)
-    opened.migrate()
+    opened = Database(migrated_url)
     yield opened
     opened.close()
 

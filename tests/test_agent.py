@@ -99,11 +99,11 @@ class Machine:
 
 
 @pytest.fixture
-def machine(database: Database, database_url: str, tmp_path: Path) -> Machine:
+def machine(database: Database, migrated_url: str, tmp_path: Path) -> Machine:
     """A machine on an empty, migrated database."""
     return Machine(
         Settings(
-            data=str(tmp_path / "data"), database_url=database_url, prepare_seconds=20, confirm_seconds=10
+            data=str(tmp_path / "data"), database_url=migrated_url, prepare_seconds=20, confirm_seconds=10
         )
     )
 

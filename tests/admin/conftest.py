@@ -123,9 +123,9 @@ class Api:
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    """SQLite: the API only translates. What it translates to is tested on both databases elsewhere."""
-    return f"sqlite:///{tmp_path}/fairlead.db"
+def database_kind() -> str:
+    """The API only translates. What it translates to is tested on both databases elsewhere."""
+    return "sqlite"
 
 
 @pytest.fixture

@@ -258,6 +258,18 @@ def test_a_run_whose_server_was_killed_is_interrupted_and_counts_for_nothing(sho
     assert shop.refused("POST", "/models/shop/deploy", {"version": "v2"}) == (409, "gate_closed")
 
 
+def test_a_run_that_was_interrupted_while_it_waited_is_not_begun_any_more(shop: Api) -> None:
+    now = datetime.now(UTC)
+    with shop.database.write() as connection:
+        run = ledger.add(
+            connection, model="shop", version="v2", against="v1", spec=GateSpec(), data_digest=None,
+            now=now, who="ann", why="", held_until=now + timedelta(minutes=1),
+        )  # fmt: skip
+        ledger.end(connection, run, "interrupted", now=now, reason="The server stopped.")
+        assert not ledger.begin(connection, run)
+        assert ledger.get(connection, "shop", run, now).state == "interrupted"
+
+
 def test_a_server_that_stops_interrupts_its_runs(shop: Api) -> None:
     gates = Gates(shop.registry, shop.folder, IngestClient(shop.folder.ingest_socket), Settings())
     gates.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -79,14 +78,6 @@ class Desk:
             (channel, one.told, one.rule, [each.finding.subject for each in one.alerts])
             for channel, one in ((each.channel, each.message) for each in queued)
         )  # fmt: skip
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    made = Database(database_url)
-    made.migrate()
-    yield made
-    made.close()
 
 
 @pytest.fixture

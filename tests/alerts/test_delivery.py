@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -62,11 +61,8 @@ class Post:
 
 
 @pytest.fixture
-def post(database_url: str) -> Iterator[Post]:
-    database = Database(database_url)
-    database.migrate()
-    yield Post(database, configured("ops", "other"))
-    database.close()
+def post(database: Database) -> Post:
+    return Post(database, configured("ops", "other"))
 
 
 def test_what_waits_is_delivered_in_order_and_once(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,9 @@ def folder(tmp_path: Path) -> DataFolder:
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    """SQLite: nothing here asks more of a database than the registry, which is tested on both."""
-    return f"sqlite:///{tmp_path}/fairlead.db"
+def database_kind() -> str:
+    """Nothing here asks more of a database than the registry, which is tested on both."""
+    return "sqlite"
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -37,11 +36,9 @@ class Eye:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path}/fairlead.db")
-    made.migrate()
-    yield made
-    made.close()
+def database_kind() -> str:
+    """What is the database's own, leases, is tested on both."""
+    return "sqlite"
 
 
 def test_what_is_found_is_told_with_who_found_it_and_when(database: Database) -> None:

@@ -47,9 +47,8 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    database = Database(f"sqlite:///{tmp_path}/fairlead.db")
-    database.migrate()
+def machine(migrated_sqlite_url: str, tmp_path: Path) -> Iterator[Machine]:
+    database = Database(migrated_sqlite_url)
     yield Machine(database, tmp_path / "data")
     database.close()
 

@@ -428,11 +428,11 @@ def _deploy_until_killed(url: str, artifacts: str, key: str) -> None:
 
 
 def test_control_killed_between_proposal_and_activation_leaves_no_model_locked(
-    traffic: Traffic, fleet: FakeFleet, database_url: str, blobs: Blobs
+    traffic: Traffic, fleet: FakeFleet, migrated_url: str, blobs: Blobs
 ) -> None:
     fleet.holding.set()
     process = multiprocessing.get_context("spawn").Process(
-        target=_deploy_until_killed, args=(database_url, blobs.url, "k1")
+        target=_deploy_until_killed, args=(migrated_url, blobs.url, "k1")
     )
     process.start()
     wait_until(lambda: waiting_generation(traffic) == 2, timeout=30)
@@ -450,11 +450,11 @@ def test_control_killed_between_proposal_and_activation_leaves_no_model_locked(
 
 
 def test_a_command_that_was_activated_before_control_died_is_answered_by_its_repetition(
-    traffic: Traffic, fleet: FakeFleet, database_url: str, blobs: Blobs
+    traffic: Traffic, fleet: FakeFleet, migrated_url: str, blobs: Blobs
 ) -> None:
     fleet.stubborn.set()
     process = multiprocessing.get_context("spawn").Process(
-        target=_deploy_until_killed, args=(database_url, blobs.url, "k1")
+        target=_deploy_until_killed, args=(migrated_url, blobs.url, "k1")
     )
     process.start()
     wait_until(lambda: weights(traffic) == {"v1": 95.0, "v2": 5.0}, timeout=30)

@@ -213,7 +213,7 @@ def test_concurrent_increments_from_threads_lose_none(database: Database) -> Non
     assert counted(database) == INCREMENTS
 
 
-def test_concurrent_increments_from_processes_lose_none(database: Database, database_url: str) -> None:
+def test_concurrent_increments_from_processes_lose_none(database: Database, migrated_url: str) -> None:
     start_counting(database)
     code = (
         "import sys; from fairlead.stores.database import Database;"
@@ -221,7 +221,7 @@ def test_concurrent_increments_from_processes_lose_none(database: Database, data
         "database = Database(sys.argv[1]); sys.stdin.readline(); increment(database, int(sys.argv[2]))"
     )
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", code, database_url, str(INCREMENTS // 3)]
+    command = [sys.executable, "-c", code, migrated_url, str(INCREMENTS // 3)]
     processes = [subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, text=True) for _ in range(3)]
     for process in processes:
         assert process.stdin is not None

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
-import pytest
 
 from fairlead.stores import leases
 from fairlead.stores.database import Database
 
 T0 = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LONG = timedelta(seconds=10)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    url = f"sqlite:///{tmp_path}/fairlead.db"
-    if request.param == "postgresql":
-        url = str(request.getfixturevalue("postgres_url"))
-    made = Database(url)
-    made.migrate()
-    yield made
-    made.close()
 
 
 def take(database: Database, holder: str, seconds: float) -> bool:

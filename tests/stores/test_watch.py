@@ -51,14 +51,14 @@ def test_a_commit_during_the_wait_ends_it(database: Database) -> None:
     watcher.close()
 
 
-def test_a_commit_of_another_process_is_heard(database: Database, database_url: str) -> None:
+def test_a_commit_of_another_process_is_heard(database: Database, migrated_url: str) -> None:
     watcher = database.watch()
     code = (
         "import sys; from fairlead.stores.database import Database;"
         "from tests.stores.test_watch import commit; commit(Database(sys.argv[1]), 'elsewhere')"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, database_url], cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL
+        [sys.executable, "-c", code, migrated_url], cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL
     )
     assert watcher.wait(30) is True
     assert process.wait(30) == 0

@@ -94,9 +94,10 @@ def add(
     return identifier
 
 
-def begin(connection: sa.Connection, identifier: str) -> None:
-    """Notes that the run is under way."""
-    connection.execute(gate_runs.update().where(gate_runs.c.id == identifier).values(state="running"))
+def begin(connection: sa.Connection, identifier: str) -> bool:
+    """Notes that the run is under way; False when it has ended already, since the server stops."""
+    open_ = gate_runs.c.id == identifier, gate_runs.c.state.in_(_OPEN)
+    return connection.execute(gate_runs.update().where(*open_).values(state="running")).rowcount == 1
 
 
 def renew(connection: sa.Connection, identifiers: list[str], until: datetime) -> None:

@@ -220,7 +220,8 @@ class Gates:
 
     def _carry_out(self, task: _Task) -> None:
         with self._database.write() as connection:
-            ledger.begin(connection, task.id)
+            if not ledger.begin(connection, task.id):
+                return
         try:
             report = assess(
                 task.spec,
