@@ -6,6 +6,7 @@ The resolved settings come in an environment variable, so that a child sees exac
 from __future__ import annotations
 
 import ctypes
+import importlib.abc
 import os
 import signal
 import socket
@@ -51,6 +52,7 @@ def main(arguments: list[str]) -> int:
 
                 run_control(settings)
             case "ingest":
+                _hide("pandas")
                 from fairlead.predictions.server import run_ingest
 
                 run_ingest(settings)
@@ -60,6 +62,19 @@ def main(arguments: list[str]) -> int:
         print(f"fairlead {role}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _hide(package: str) -> None:
+    """Makes it as if the package were not installed. Arrow imports pandas where it is, to know its objects:
+    none come to ingest, and the import takes longer than all that ingest needs.
+    """
+
+    class Hidden(importlib.abc.MetaPathFinder):
+        def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+            if fullname == package:
+                raise ModuleNotFoundError(f"{package} is not used in this process", name=package)
+
+    sys.meta_path.insert(0, Hidden())
 
 
 def _die_with_parent() -> None:

@@ -556,6 +556,12 @@ def test_windows_tell_how_versions_did(servers: Servers, files: Path, admin: Adm
     assert {gateway.live for gateway in admin.gateways()} == {True}
 
 
+def test_ingest_holds_arrow_and_no_pandas(servers: Servers) -> None:
+    mapped = Path(f"/proc/{servers.pid_of('ingest')}/maps").read_text()
+    assert "/pyarrow/" in mapped
+    assert "/pandas/" not in mapped  # though it is installed, and Arrow looks for it
+
+
 def test_what_answers_cost_is_told_by_version_and_by_caller(servers: Servers, files: Path) -> None:
     two_versions(servers, files, "priced")
     run(servers, "configure", "priced", "price_per_core_hour=36000")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.evaluation.conftest import database_url, folder, site
+from tests.evaluation.conftest import database_kind, folder, site
 
-__all__ = ["database_url", "folder", "site"]
+__all__ = ["database_kind", "folder", "site"]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from fairlead.errors import StoreUnavailable
 from fairlead.stores import alert_tables, retraining_tables, schema
@@ -28,6 +30,44 @@ def test_the_migrated_schema_equals_the_metadata(database: Database) -> None:
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+
+
+def shape(database: Database) -> dict[str, Any]:
+    """Every table with its columns, keys, constraints and indexes."""
+    with database.read() as connection:
+        inspector = sa.inspect(connection)
+        return {
+            table: {
+                "columns": [
+                    (one["name"], str(one["type"]), one["nullable"], one["default"])
+                    for one in inspector.get_columns(table)
+                ],
+                "key": inspector.get_pk_constraint(table),
+                "foreign": sorted(map(repr, inspector.get_foreign_keys(table))),
+                "unique": sorted(map(repr, inspector.get_unique_constraints(table))),
+                "checks": sorted(map(repr, inspector.get_check_constraints(table))),
+                "indexes": sorted(map(repr, inspector.get_indexes(table))),
+            }
+            for table in inspector.get_table_names()
+        }
+
+
+def test_a_schema_made_at_once_is_the_one_that_the_migrations_lead_to(database: Database) -> None:
+    at_once = shape(database)
+    with database.write() as connection:
+        schema.downgrade(connection)
+    database.migrate()
+    step_by_step = shape(database)
+    assert at_once.keys() == step_by_step.keys()
+    for table, made in at_once.items():
+        ordered, added = made.pop("columns"), step_by_step[table].pop("columns")
+        assert sorted(ordered) == sorted(added), table  # a column that came later stands last
+        assert made == step_by_step[table], table
+
+
+def test_the_newest_revision_is_alembics_head() -> None:
+    folder = Path(schema.__file__).parent / "migrations"
+    assert ScriptDirectory(folder).get_heads() == [schema.HEAD]
 
 
 def test_up_down_up_leaves_what_up_leaves(database: Database) -> None:
