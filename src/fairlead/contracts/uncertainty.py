@@ -9,11 +9,10 @@ rows to come are like these (exchangeable), their scores stay within it with a c
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
-import numpy as np
 
 from fairlead.contracts.contract import Output, Scalar
 from fairlead.errors import MalformedRequest
@@ -81,14 +80,12 @@ class Uncertainty(msgspec.Struct, frozen=True, kw_only=True):
         return ClassSet(within, self.coverage)
 
 
-def conformal_quantile(scores: Any, coverage: float = COVERAGE) -> float:
+def conformal_quantile(scores: Iterable[float], coverage: float = COVERAGE) -> float:
     """The ceil((n + 1) * coverage)-th smallest of n scores; infinite where there are fewer than that."""
-    held = np.asarray(scores, np.float64)
+    held = sorted(map(float, scores))
     # What the product is off by rounding is no row more: 10 * 0.9 is 9.
-    rank = math.ceil((held.size + 1) * coverage - 1e-9)
-    if rank > held.size:
-        return math.inf
-    return float(np.partition(held, rank - 1)[rank - 1])
+    rank = math.ceil((len(held) + 1) * coverage - 1e-9)
+    return math.inf if rank > len(held) else held[rank - 1]
 
 
 def least_rows(coverage: float = COVERAGE) -> int:

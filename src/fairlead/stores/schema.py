@@ -12,7 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from fairlead.errors import StoreUnavailable
-from fairlead.stores.alert_tables import metadata  # all tables: those of `tables` and its own
+from fairlead.stores import alert_tables  # noqa: F401 - without it the metadata lack its tables
+from fairlead.stores.tables import metadata
 
 __all__ = ["HEAD", "downgrade", "is_current", "upgrade"]
 
@@ -22,7 +23,9 @@ _KNOWN = {file.name[:4] for file in (_MIGRATIONS / "versions").glob("[0-9]*.py")
 HEAD = max(_KNOWN)
 """The newest revision of this release."""
 
-_APPLIED = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
+_APPLIED = sa.Table(
+    "alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True)
+)
 
 
 def upgrade(connection: sa.Connection) -> None:
