@@ -28,7 +28,7 @@ demo: setup ## the whole story on real data; ARGS=--exit ends by itself
 	$(BIN)/fairlead demo $(ARGS)
 
 test: setup ## every test, with real PostgreSQL and Redis; ARGS=… goes to pytest
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: setup ## format, lint, types, import rules, lock
 	$(BIN)/ruff format --check .

@@ -12,11 +12,12 @@ import pytest
 from fairlead.predictions.framing import MAGIC, read_frames
 from fairlead.predictions.record import Outcome, PredictionRecord, SchemaFrame
 from fairlead.serving.folder import DataFolder
+from tests.drills import LONG
 from tests.drills.load import Load
 from tests.models import SAMPLE, data_folder, iris_onnx, lay_plan, lay_version, plan_of
 from tests.waiting import wait_until
 
-KILLS = 20
+KILLS = 20 if LONG else 6
 
 SUPERVISE = """
 import sys

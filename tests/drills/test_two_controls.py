@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from fairlead.errors import FairleadError
 from fairlead.rollouts import ledger
 from fairlead.rollouts.states import LEGAL
 from fairlead.routing import plans
+from tests.drills import LONG
 from tests.drills.load import Load
 from tests.drills.two_controls import Control, Machine
 from tests.models import SAMPLE, iris_contract, iris_onnx
@@ -28,7 +28,6 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(900)]
 
-LONG = os.environ.get("FAIRLEAD_TEST_DRILLS") == "long"
 KILLS = 24
 LENIENT = [
     {"name": "error_rate", "margin": 0.9},

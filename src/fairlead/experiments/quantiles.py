@@ -68,11 +68,13 @@ def quantile_ratio(
     against_control = _evidence(control, q, alpha, half)
     against_treated = _evidence(treated, q, alpha, half)
     low, high = math.inf, 0.0
+    least = min(against_treated)
     for base, spent in enumerate(against_control):
+        if spent + least >= limit:
+            continue  # as with nearly all buckets
         possible = [index for index, against in enumerate(against_treated) if spent + against < limit]
-        if possible:
-            low = min(low, _low(possible[0]) / _high(base))
-            high = max(high, _high(possible[-1]) / _low(base) if base else math.inf)
+        low = min(low, _low(possible[0]) / _high(base))
+        high = max(high, _high(possible[-1]) / _low(base) if base else math.inf)
     ratio = after / before
     noise = _woodruff(control, q, sum(control)) / before, _woodruff(treated, q, sum(treated)) / after
     return Interval(ratio, low, high, ratio * math.hypot(*noise), n)
@@ -113,10 +115,13 @@ def _evidence(counts: Sequence[int], q: float, alpha: float, planned: int) -> li
     # The evidence is convex in the count, and least where the count is what the quantile makes one expect.
     centre = q * n
     found = []
+    known: dict[int, float] = {}  # buckets without a request share their counts with the one before
     for upto, count in zip(accumulate(counts), counts, strict=True):
         nearest = min(max(centre, upto - count), upto)
         whole = {min(max(candidate, upto - count), upto) for candidate in (int(nearest), int(nearest) + 1)}
-        found.append(min(beta_binomial_log_e(s, n, q, a, b) for s in whole))
+        for one in whole - known.keys():
+            known[one] = beta_binomial_log_e(one, n, q, a, b)
+        found.append(min(known[one] for one in whole))
     return found
 
 
