@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
-from fairlead.cli.tables import table
+from fairlead.cli.tables import sureness_text, table
 
 
 def printed(shown: RenderableType, width: int) -> list[str]:
@@ -69,3 +69,16 @@ def test_nothing_that_a_cell_says_is_lost_at_any_width(width: int, rows: list[li
     shown = "".join("".join(printed(table(["x", "y", "z"], rows), width)).split())
     for letter in "ab1":
         assert shown.count(letter) == sum(cell.count(letter) for row in rows for cell in row)
+
+
+def test_how_sure_a_version_is_is_one_line_and_nothing_where_it_says_nothing() -> None:
+    said = {"kind": "set", "quantile": 0.8, "n": 1_500, "coverage": 0.9, "optimistic": False}
+    assert sureness_text({"uncertainty": None}) is None
+    assert sureness_text({"uncertainty": said}) == (
+        "sets of classes from 20.00% on, to hold 90% of labels, on 1,500 rows"
+    )
+    wide = {**said, "kind": "interval", "quantile": 3.0, "optimistic": True}
+    assert sureness_text({"uncertainty": wide, "settings": {"adaptive_coverage": 0.01}}) == (
+        "intervals ± 3, to hold 90% of labels, on 1,500 rows that the model may have learnt; "
+        "they follow the labels"
+    )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
+
 from fairlead.contracts.contract import Contract, Field, Output
+from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.registry.card import model_card
 from fairlead.registry.stages import StageChange
-from fairlead.registry.versions import Lineage, Version
+from fairlead.registry.versions import Lineage, ModelSettings, Version
 from tests.registry.samples import new_version
 
 AT = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
@@ -132,3 +135,17 @@ def test_every_kind_of_answer_is_described() -> None:
     for output, words in answers.items():
         card = model_card(version_of(contract=Contract(inputs=(field,), output=output)))
         assert f"Answer: {words}." in card
+
+
+def test_how_sure_answers_are_is_on_the_card_with_what_it_rests_on() -> None:
+    version = version_of()
+    assert section(model_card(version), "Uncertainty") == "*not recorded*"
+    said = Uncertainty(kind="interval", quantile=2.5, n=1_200, optimistic=True)
+    settings = ModelSettings(adaptive_coverage=0.005)
+    spec = msgspec.structs.replace(version.spec, uncertainty=said, settings=settings)
+    told = section(model_card(msgspec.structs.replace(version, spec=spec)), "Uncertainty")
+    assert "| Answers carry | an interval |" in told
+    assert "| Shall hold | 90% of labels |" in told
+    assert "| Found on | 1,200 rows of the training data: too narrow |" in told
+    assert "| Reaches to both sides | 2.5 |" in told
+    assert "| Follows labels | by 0.005 with each |" in told

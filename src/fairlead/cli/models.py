@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from fairlead.cli.shell import Command, Shell
-from fairlead.cli.tables import facts, proof_text, stage_text, table, time_text
+from fairlead.cli.tables import facts, proof_text, stage_text, sureness_text, table, time_text
 from fairlead.client.registered import Model, Version
 
 __all__ = ["alias", "archive", "card", "configure", "contract", "models", "show", "versions"]
@@ -243,6 +243,7 @@ def _version_facts(version: Version) -> Any:
             **{f"metric {name}": value for name, value in version.metrics.items()},
             **{f"tag {name}": value for name, value in version.tags.items()},
             **lineage,
+            "uncertainty": sureness_text(version.spec),
             "proof": proof_text(version.proof),
             "registered": f"{time_text(version.created_at)} UTC by {version.created_by}",
         }

@@ -14,7 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["ago", "facts", "percent", "proof_text", "stage_text", "table", "time_text"]
+__all__ = ["ago", "facts", "percent", "proof_text", "stage_text", "sureness_text", "table", "time_text"]
 
 _GAP = 3  # between two columns
 _LONG_TEXT, _LONG_WORD = 40, 16
@@ -111,6 +111,22 @@ def _facts(values: Iterable[tuple[str, RenderableType]]) -> Table:
 def stage_text(stage: str) -> Text:
     """A stage in its colour."""
     return Text(stage, style=_STAGE_STYLES.get(stage, ""))
+
+
+def sureness_text(spec: Mapping[str, Any]) -> str | None:
+    """What a version says of its answers, how far that reaches, and on what it rests; None for nothing."""
+    said = spec.get("uncertainty")
+    if said is None:
+        return None
+    kind, reach = "sets", f"of classes from {1.0 - said['quantile']:.2%} on"
+    if said["kind"] == "interval":
+        kind, reach = "intervals", f"± {said['quantile']:.4g}"
+    text = f"{kind} {reach}, to hold {said['coverage']:.0%} of labels, on {said['n']:,} rows"
+    if said["optimistic"]:
+        text += " that the model may have learnt"
+    if spec.get("settings", {}).get("adaptive_coverage"):
+        text += "; they follow the labels"
+    return text
 
 
 def proof_text(proof: Mapping[str, Any] | None) -> str | None:

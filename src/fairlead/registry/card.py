@@ -10,7 +10,7 @@ import msgspec
 
 from fairlead.contracts.contract import Contract, Field, Output
 from fairlead.registry.stages import StageChange
-from fairlead.registry.versions import ModelSettings, Version
+from fairlead.registry.versions import ModelSettings, Version, VersionSpec
 
 __all__ = ["model_card"]
 
@@ -41,6 +41,7 @@ def model_card(
         ("Tags", _facts(version.tags.items()) if version.tags else _MISSING),
         ("Data contract", _contract(spec.contract)),
         ("Reference data", _facts(reference.items()) if reference else _MISSING),
+        ("Uncertainty", _facts(_sureness(spec)) if spec.uncertainty else _MISSING),
         ("Conversion proof", _facts(version.proof.items()) if version.proof else _MISSING),
         ("Measured at registration", _facts(_measured(version.probe)) if version.probe else _MISSING),
         ("Serving settings", _facts(_settings(spec.settings))),
@@ -54,6 +55,21 @@ def model_card(
 def _measured(probe: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """What it took to load and run the model, without its tensors."""
     return [(name, value) for name, value in probe.items() if name not in ("inputs", "outputs")]
+
+
+def _sureness(spec: VersionSpec) -> list[tuple[str, Any]]:
+    said = spec.uncertainty
+    assert said is not None
+    interval = said.kind == "interval"
+    follows = spec.settings.adaptive_coverage
+    return [
+        ("Answers carry", "an interval" if interval else "a set of classes"),
+        ("Shall hold", f"{said.coverage:.0%} of labels"),
+        ("Found on", f"{said.n:,} rows" + (" of the training data: too narrow" if said.optimistic else "")),
+        ("Reaches to both sides" if interval else "Leaves out classes less likely than",
+         said.quantile if interval else 1.0 - said.quantile),
+        ("Follows labels", f"by {follows:g} with each" if follows else "no"),
+    ]  # fmt: skip
 
 
 def _identity(version: Version, aliases: Sequence[str]) -> str:

@@ -35,6 +35,7 @@ from fairlead.serving.dataplane import DataPlane
 from fairlead.serving.ladder import is_fault
 from fairlead.serving.live import LiveArm, LiveModel, LoadedVersion
 from fairlead.serving.single import infer_single, single_reading
+from fairlead.serving.sureness import askable
 from fairlead.serving.table_records import TableAsk, table_frames
 
 __all__ = ["TableAnswer", "TableAsk", "infer_table", "run_version"]
@@ -67,7 +68,7 @@ async def infer_table(plane: DataPlane, model: LiveModel, ask: TableAsk) -> Tabl
         arm = model.route(ask.unit) if plain else _chosen(plane, model, ask)
         ask.assigned = ask.arm = arm
         binding = arm.version.tables
-        _require_outputs(ask.outputs, arm.version.binding.wanted)
+        _require_outputs(ask.outputs, arm)
         table = binding.bind(ask.tensors, arm.compiled.also_known, typed=ask.typed)
         ask.rows = table.rows
         reading = single_reading(table, arm)
@@ -198,9 +199,11 @@ async def run_version(
     )
 
 
-def _require_outputs(wanted: Sequence[str], known: Sequence[str]) -> None:
+def _require_outputs(wanted: Sequence[str], arm: LiveArm) -> None:
+    known = arm.version.binding.wanted
     for name in wanted:
-        if name not in known:
+        if name not in known and name not in (more := askable(arm)):
+            known += more
             raise MalformedRequest(
                 f"The model has no output {name[:100]!r}.", remedy=f"It has {', '.join(known)}."
             )

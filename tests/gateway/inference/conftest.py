@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from fairlead.contracts.contract import Contract, Field, Output
+from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.registry.versions import ModelSettings, VersionSpec
 from fairlead.runtimes.base import OutputNames, RuntimeSpec, Tensor
 from fairlead.serving.folder import DataFolder
@@ -65,7 +66,10 @@ def shop_onnx() -> bytes:
 def lay_shop(folder: DataFolder) -> VersionSpec:
     """Puts the model `shop` in the folder, with all traffic for its one version."""
     laid = lay_version(folder, "s1", shop_onnx(), model="shop", contract=SHOP_CONTRACT)
-    spec = msgspec.structs.replace(laid, runtime=SHOP_RUNTIME, settings=ModelSettings(max_batch_rows=100))
+    spec = msgspec.structs.replace(
+        laid, runtime=SHOP_RUNTIME, settings=ModelSettings(max_batch_rows=100),
+        uncertainty=Uncertainty(kind="interval", quantile=2.5, n=100),
+    )  # fmt: skip
     lay_plan(folder, plan_of({"stable": ("s1", "stable", 100)}, model="shop"), spec)
     return spec
 
@@ -88,9 +92,11 @@ class Served(GatewayProcess):
 
 
 def lay_models(root: Path) -> DataFolder:
-    """`iris` with v1 in production and v2 as a canary at 10 %, v3 kept for a rollback, and `shop`."""
+    """`iris` with v1 in production and v2 as a canary at 10 %, v3 kept for a rollback, and `shop`. v1 and the
+    shop say how sure they are."""
     folder = data_folder(root)
     specs = [lay_version(folder, f"v{number}", iris_onnx(number)) for number in (1, 2, 3)]
+    specs[0] = msgspec.structs.replace(specs[0], uncertainty=Uncertainty(kind="set", quantile=0.7, n=100))
     arms = {"stable": ("v1", "stable", 90), "canary": ("v2", "canary", 10)}
     lay_plan(folder, plan_of(arms), *specs, keep=("v3",))
     lay_shop(folder)

@@ -98,6 +98,21 @@ def test_http_and_grpc_answer_the_same(served, client):
     np.testing.assert_allclose(result.as_numpy("probabilities").reshape(-1), outputs["probabilities"])
 
 
+def test_how_sure_answers_are_comes_as_outputs_for_who_asks(client):
+    asked = [triton.InferRequestedOutput("uncertainty_set"), triton.InferRequestedOutput("probabilities")]
+    result = client.infer("iris", [tensor()], model_version="v1", outputs=asked)
+    within = 1.0 - result.as_numpy("probabilities").astype(np.float64) <= 0.7
+    np.testing.assert_array_equal(result.as_numpy("uncertainty_set"), within)
+    assert result.get_response().parameters["uncertainty_coverage"].string_param == "0.9"
+    given = [
+        tensor("country", np.array([["FR"]], object), "BYTES"),
+        tensor("age", np.array([[1]], np.float32)),
+    ]
+    found = client.infer("shop", given, outputs=[triton.InferRequestedOutput("uncertainty_low")])
+    assert found.as_numpy("uncertainty_low").tolist() == [199.5]
+    assert found.as_numpy("value") is None
+
+
 def test_texts_go_as_bytes(client):
     given = [
         tensor("country", np.array([["FR"]], object), "BYTES"),

@@ -305,3 +305,47 @@ def test_whatever_is_sent_is_never_a_server_error(served, document, length):
     status, _, body = served.call("POST", INFER, head, headers)
     assert status in (200, 400, 413)
     assert status == 200 or list(body) == ["error"]
+
+
+def test_sets_of_classes_come_as_a_tensor_for_who_asks_and_are_those_of_the_envelope(served, client):
+    asked = [http.InferRequestedOutput(name) for name in ("uncertainty_set", "probabilities")]
+    result = client.infer("iris", [tensor()], model_version="v1", outputs=asked)
+    within = result.as_numpy("uncertainty_set")
+    assert (within.dtype, within.shape) == (np.bool_, (9, 3))
+    np.testing.assert_array_equal(within, 1.0 - result.as_numpy("probabilities").astype(np.float64) <= 0.7)
+    assert result.get_response()["parameters"]["uncertainty_coverage"] == "0.9"
+    for row, held in zip(ROWS[:3].tolist(), within[:3].tolist(), strict=True):
+        document = {"features": dict(zip(NAMES, row, strict=True))}
+        headers = {"X-Model-Version": "v1"}
+        _, _, envelope = post(served, document, "/v1/models/iris/predict", headers)
+        assert envelope["uncertainty"]["classes"] == [place for place in range(3) if held[place]]
+    one = client.infer("iris", [tensor(array=ROWS[:1])], model_version="v1", outputs=asked[:1])
+    np.testing.assert_array_equal(one.as_numpy("uncertainty_set"), within[:1])
+    assert one.as_numpy("probabilities") is None
+
+
+def test_a_version_that_says_nothing_leaves_every_class_in_the_set_and_does_not_promise(client):
+    asked = [http.InferRequestedOutput("uncertainty_set")]
+    result = client.infer("iris", [tensor()], model_version="v2", outputs=asked)
+    assert result.as_numpy("uncertainty_set").all()
+    assert "uncertainty_coverage" not in result.get_response()["parameters"]
+
+
+def test_intervals_come_as_two_tensors_and_nobody_gets_them_unasked(served):
+    given = [
+        {"name": "country", "shape": [1, 1], "datatype": "BYTES", "data": ["FR"]},
+        {"name": "age", "shape": [1, 1], "datatype": "FP32", "data": [1.0]},
+    ]
+    path = "/v2/models/shop/infer"
+    _, _, plain_answer = post(served, {"inputs": given}, path)
+    assert [output["name"] for output in plain_answer["outputs"]] == ["value"]
+    names = ["uncertainty_high", "value", "uncertainty_low"]
+    document = {"inputs": given, "outputs": [{"name": name} for name in names]}
+    _, _, found = post(served, document, path)
+    held = {output["name"]: (output["datatype"], output["data"]) for output in found["outputs"]}
+    assert [output["name"] for output in found["outputs"]] == names
+    assert held["uncertainty_low"] == ("FP64", [199.5])
+    assert held["uncertainty_high"] == ("FP64", [204.5])
+    status, _, refused = post(served, {"inputs": given, "outputs": [{"name": "uncertainty_set"}]}, path)
+    assert status == 400
+    assert "uncertainty_low" in refused["error"]

@@ -12,6 +12,7 @@ from fairlead.gateway.inference.codec import InferRequest, Parameters, raw_input
 from fairlead.gateway.inference.datatypes import Array
 from fairlead.serving.dataplane import DataPlane
 from fairlead.serving.live import LiveArm, LiveModel
+from fairlead.serving.sureness import with_sureness
 from fairlead.serving.table_records import TableAsk
 from fairlead.serving.tables import infer_table
 
@@ -54,7 +55,13 @@ async def infer(
         own["degraded"] = ask.degraded
     if answer.flagged:
         own["flagged_rows"] = answer.flagged
-    return Inferred(answer.arm, ask.request_id, answer.outputs, own, _provenance(answer.arm.headers))
+    outputs = answer.outputs
+    if any(name not in outputs for name in ask.outputs):
+        told = ask.degraded != "contract_default"
+        outputs = with_sureness(answer.arm, outputs, answer.answers, ask.outputs, told=told)
+        if told and answer.arm.uncertainty is not None:
+            own["uncertainty_coverage"] = str(answer.arm.uncertainty.coverage)
+    return Inferred(answer.arm, ask.request_id, outputs, own, _provenance(answer.arm.headers))
 
 
 def version_arm(model: LiveModel, version: str) -> LiveArm:
