@@ -47,10 +47,11 @@ bench: setup ## speed and memory, as medians and ratios; needs wrk
 bench-peers: setup ## Fairlead beside other model servers (2.3 GB of packages); ARGS=--quick tries them; needs wrk
 	UV="$(UV)" $(BIN)/python -m bench.peers $(ARGS)
 
-simulate: setup ## what verdicts and alarms are worth: false ones, power, delay
+simulate: setup ## what verdicts, alarms and retraining are worth
 	$(BIN)/python bench/simulate.py $(ARGS)
 	$(BIN)/python bench/simulated_drift.py
 	$(BIN)/python bench/simulated_performance.py
+	$(BIN)/python bench/closed_loop.py --short
 
 drills: setup ## break a running Fairlead on purpose, at length
 	FAIRLEAD_TEST_DRILLS=long $(BIN)/python -m pytest -m drill -n 0 $(ARGS)

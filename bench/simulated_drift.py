@@ -6,8 +6,9 @@ Flights from New York, with their weather and planes, in shuffled order: 30 fiel
 one that is nearly always null and one of 4,000 categories. First 1,000 windows of 1,000 rows without drift,
 sliced by airport, judged by `monitoring.drift` for at most one false alarm in 30 days of hourly looks; beside
 it the thresholds that common tools ship, on the same windows. Then drifts that are seeded into the stream,
-and after how many rows they are found, beside detectors that always and never fire. Ends with 1 when a figure
-is worse than promised. Prints JSON, and tables (on standard error).
+and after how many rows they are found, beside detectors that always and never fire; and drifts so gross that
+the alert is to fire at its first look, as soon as half of a window has drifted. Ends with 1 when a figure is
+worse than promised. Prints JSON, and tables (on standard error).
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ from bench.delays import told
 from bench.shipped_thresholds import NAMES, Shipped
 from tests.data.flights import flights
 
+from fairlead.alerts.rules import DEFAULTS
 from fairlead.contracts.columns import Column
 from fairlead.contracts.contract import Contract, Field, Output
 from fairlead.contracts.counts import Bins, FieldCounts, FieldKey, bins_of, reference_counts, tally
 from fairlead.contracts.profile import NumberProfile, profile
 from fairlead.contracts.table import Table
-from fairlead.monitoring.drift import Pair, level, shifts
+from fairlead.monitoring.drift import Pair, Shift, level, shifts
 
 __all__ = ["broken", "simulate", "tables"]
 
@@ -73,8 +75,14 @@ def _ten_points(values: Values, generator: np.random.Generator) -> Values:
     return np.where(generator.random(len(values)) < 0.1 / (1.0 - share), "late", values)
 
 
+def _half_null(values: Values, generator: np.random.Generator) -> Values:
+    return np.where(generator.random(len(values)) < 0.5, np.nan, values)
+
+
 _HALF = 8.9
 """Half a standard deviation of the temperature, in °F."""
+GROSS_AT = next(rule.gross for rule in DEFAULTS if rule.name == "drift") or math.inf
+"""The effect at which one look is enough for the alert (`alerts/rules.py`)."""
 
 SEEDED = (
     Seeded(
@@ -84,6 +92,12 @@ SEEDED = (
     Seeded("new category of 2 % (carrier)", FieldKey("feature", "carrier"), 1_000, _new_category),
     Seeded("unit × 100 (distance)", FieldKey("feature", "distance"), 500, lambda values, _: 100.0 * values),
     Seeded("prior + 10 points (late)", ANSWER, 3_000, _ten_points),
+)
+
+
+GROSS = (
+    Seeded("unit × 100 (distance)", FieldKey("feature", "distance"), 0, lambda values, _: 100.0 * values),
+    Seeded("nulls surge to 50 % (departure)", FieldKey("feature", "sched_dep_time"), 0, _half_null),
 )
 
 
@@ -103,6 +117,7 @@ def simulate(windows: int, runs: int, seed: int) -> dict[str, Any]:
         "reference_rows": REFERENCE,
         "no_drift": no_drift(held, generator, windows),
         "detection": [detection(held, one, generator, runs) for one in SEEDED],
+        "gross": [at_first_look(held, one, generator, runs) for one in GROSS],
     }
 
 
@@ -112,12 +127,15 @@ def simulate(windows: int, runs: int, seed: int) -> dict[str, Any]:
 def no_drift(held: Rows, generator: np.random.Generator, windows: int) -> dict[str, Any]:
     """Windows with any alarm, and alarms, by each rule."""
     budget = level(DAYS, HOURLY)
-    counts = dict.fromkeys(("alarm", "significant", "one_in_twenty", *NAMES), 0)
+    counts = dict.fromkeys(("alarm", "gross", "significant", "one_in_twenty", *NAMES), 0)
+    largest = 0.0
     fields = dict.fromkeys(NAMES, 0)
     for reference, window in _streams(held, generator, windows):
         pairs = list(_sliced(reference, window))
         told = shifts(pairs, level=budget)
         counts["alarm"] += any(one.status == "alarm" for one in told)
+        counts["gross"] += any(_is_gross(one) for one in told)
+        largest = max(largest, *(one.effect for one in told if one.effect is not None))
         # The first stage alone: how honest the p-values are, here and at a level that is met more often.
         least = min(one.p for one in told if one.p is not None)
         counts["significant"] += least <= budget
@@ -131,6 +149,8 @@ def no_drift(held: Rows, generator: np.random.Generator, windows: int) -> dict[s
         "days": round(windows / HOURLY, 1),
         "budget_windows": round(windows * budget, 2),
         "alarm_windows": counts["alarm"],
+        "gross_windows": counts["gross"],
+        "largest_effect": round(largest, 3),
         "significant_windows": counts["significant"],
         "one_in_twenty_percent": round(100.0 * counts["one_in_twenty"] / windows, 2),
         "fixed": {name: {"windows": counts[name], "alarms": fields[name]} for name in NAMES},
@@ -230,13 +250,41 @@ def detection(held: Rows, one: Seeded, generator: np.random.Generator, runs: int
     }
 
 
+def at_first_look(held: Rows, one: Seeded, generator: np.random.Generator, runs: int) -> dict[str, Any]:
+    """In how many runs the alert fires at once when half of the last 1,000 rows have drifted, and the
+    smallest effect seen there."""
+    allowed = level(DAYS, HOURLY * len(TRAILING))
+    effects = []
+    for _ in range(runs):
+        order = generator.permutation(len(held[ANSWER]))
+        reference = _reference(_taken(held, order[:REFERENCE]))
+        stream = _taken(held, order[REFERENCE : REFERENCE + WINDOW])
+        half = WINDOW // 2
+        stream[one.key] = np.concatenate(
+            [stream[one.key][:half], one.drift(stream[one.key][half:], generator)]
+        )
+        told = [shift for shift in shifts(_pairs(reference, stream), level=allowed) if shift.key == one.key]
+        effects.append(max((shift.effect or 0.0 for shift in told if shift.status == "alarm"), default=0.0))
+    fired = sum(effect >= GROSS_AT for effect in effects)
+    return {"drift": one.name, "runs": runs, "fired": fired, "least_effect": round(min(effects), 3)}
+
+
+def _is_gross(one: Shift) -> bool:
+    return one.status == "alarm" and one.effect is not None and one.effect >= GROSS_AT
+
+
+def _pairs(reference: Reference, rows: Rows) -> list[Pair]:
+    """Every field of all traffic."""
+    current = _counts(reference.bins, rows)
+    return [
+        Pair("", name, reference.bins[name], reference.counts[name], current[name], lent=True)
+        for name in current
+    ]
+
+
 def _found(reference: Reference, stream: Rows, end: int, key: FieldKey, allowed: float) -> bool:
     for rows_back in TRAILING:
-        current = _counts(reference.bins, _taken(stream, slice(end - rows_back, end)))
-        pairs = [
-            Pair("", name, reference.bins[name], reference.counts[name], current[name], lent=True)
-            for name in current
-        ]
+        pairs = _pairs(reference, _taken(stream, slice(end - rows_back, end)))
         if any(one.status == "alarm" and one.key == key for one in shifts(pairs, level=allowed)):
             return True
     return False
@@ -285,6 +333,8 @@ def broken(found: dict[str, Any]) -> list[str]:
     faults = []
     if calm["alarm_windows"] > calm["budget_windows"]:
         faults.append(f"no drift: {calm['alarm_windows']} alarms, promised {calm['budget_windows']} at most")
+    if calm["gross_windows"]:
+        faults.append(f"no drift: {calm['gross_windows']} windows are called gross")
     luck = 300.0 * math.sqrt(0.05 * 0.95 / calm["windows"])
     if calm["one_in_twenty_percent"] > 5.0 + luck:
         faults.append(f"no drift: {calm['one_in_twenty_percent']} % significant at 5 %")
@@ -292,6 +342,11 @@ def broken(found: dict[str, Any]) -> list[str]:
         worst = one["fairlead"]["worst"]
         if worst is None or worst > one["within"]:
             faults.append(f"{one['drift']}: found after {worst} rows, promised {one['within']}")
+    faults += [
+        f"{one['drift']}: the alert fired at its first look in {one['fired']} of {one['runs']} runs"
+        for one in found["gross"]
+        if one["fired"] < one["runs"]
+    ]
     return faults
 
 
@@ -324,6 +379,14 @@ def tables(found: dict[str, Any]) -> str:
     lines.append(
         f"{'windows without drift that alarm':<38}{calm['budget_windows']:>9}{calm['alarm_windows']:>15}"
         f"{psi:>24}{size:>14}{0:>7}"
+    )
+    lines += ["", f"half of a window of {WINDOW:,} rows has drifted: the alert fires at its first look"]
+    for one in found["gross"]:
+        seen = f"(effect {one['least_effect']:.2f} at least, {GROSS_AT:g} is enough)"
+        lines.append(f"{one['drift']:<38}{one['fired']:>4} of {one['runs']} {seen}")
+    lines.append(
+        f"{'without drift':<38}{calm['gross_windows']:>4} of {calm['windows']} (effect "
+        f"{calm['largest_effect']:.2f} at most)"
     )
     return "\n".join(lines)
 

@@ -341,6 +341,7 @@ def _admin_document() -> dict[str, Any]:
     """The OpenAPI document of the admin API, which opens no store to say what it offers."""
     from fairlead.admin.api import create_app
     from fairlead.alerts.delivery import Deliveries
+    from fairlead.alerts.following import Following
     from fairlead.alerts.reading import Config
     from fairlead.explanations.explaining import Explaining
     from fairlead.gate.runs import Gates
@@ -370,7 +371,7 @@ def _admin_document() -> dict[str, Any]:
         deliveries = Deliveries(database, Config(), name="docs")
         return create_app(
             settings, database, registry, traffic, ingest, folder, syncs, deliveries, gates, rollouts,
-            retraining, Explaining(registry, ingest, folder, trust_pickle=False),
+            retraining, Explaining(registry, ingest, folder, trust_pickle=False), Following(""),
         ).openapi()  # fmt: skip
 
 

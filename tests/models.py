@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,32 @@ def faulty_onnx() -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return model.SerializeToString()  # type: ignore[no-any-return]
+
+
+def line_onnx(weights: Sequence[float]) -> bytes:
+    """Class 1 where the weighted sum of its features is above 0, made without anything to learn with: input
+    `X` [N, features] of float32, outputs label and probabilities."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants = {
+        "weights": np.array([[-one, one] for one in weights], np.float32),
+        "half": np.array([0.5], np.float32),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["X", "weights"], ["sides"]),
+        helper.make_node("Mul", ["sides", "half"], ["halves"]),
+        helper.make_node("Softmax", ["halves"], ["probabilities"], axis=1),
+        helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "line",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, len(weights)])],
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, [None]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())

@@ -15,7 +15,9 @@ from types import TracebackType
 from typing import Any
 
 import psutil
+from click.testing import CliRunner, Result
 
+from fairlead.cli.main import fairlead
 from fairlead.serving.folder import DataFolder, GatewayReport
 from tests.waiting import wait_until
 
@@ -79,6 +81,13 @@ class Servers:
             [sys.executable, "-m", "fairlead", *arguments],
             env=self.environment | addresses, capture_output=True, text=True, check=check, timeout=120,
         )  # fmt: skip
+
+    def said(self, *arguments: str, check: bool = True) -> Result:
+        """What such a command says and answers, run in this process: a process of its own takes a second."""
+        addresses = {"FAIRLEAD_URL": self.url, "FAIRLEAD_ADMIN_URL": self.admin_url}
+        done = CliRunner().invoke(fairlead, arguments, env=addresses)
+        assert not check or done.exit_code == 0, done.output
+        return done
 
     def pid_of(self, role: str) -> int:
         """The process id of the agent, control or ingest, found among the supervisor's children."""

@@ -40,8 +40,8 @@ def run_control(settings: Settings) -> None:
     from fairlead.admin.versions import PROBES
     from fairlead.alerts.alerting import Alerting
     from fairlead.alerts.delivery import Deliveries
+    from fairlead.alerts.following import Following
     from fairlead.alerts.happenings import Happenings, LogHealth
-    from fairlead.alerts.reading import read_file
     from fairlead.errors import PortInUse
     from fairlead.evaluation.scoring import SCORING
     from fairlead.explanations.door import Door
@@ -54,6 +54,7 @@ def run_control(settings: Settings) -> None:
     from fairlead.monitoring.importance import ImportanceLooker
     from fairlead.monitoring.loop import Looker, Loop
     from fairlead.monitoring.performing import PerformingLooker
+    from fairlead.monitoring.places import Everywhere
     from fairlead.monitoring.pulse import Pulse
     from fairlead.predictions.ask import IngestClient
     from fairlead.registry.registry import Registry
@@ -66,7 +67,7 @@ def run_control(settings: Settings) -> None:
     from fairlead.stores.database import Database
     from fairlead.syncs.runner import Syncs
 
-    alerts = read_file(settings.alerts_file)
+    alerts = Following(settings.alerts_file)
     address = (settings.admin_host, settings.admin_port)
     listener = socket.socket(socket.AF_INET6 if ":" in settings.admin_host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -102,12 +103,14 @@ def run_control(settings: Settings) -> None:
             registry, gates, rollouts, ingest, folder, msgspec.structs.replace(settings, admin_port=port),
             name=name,
         )  # fmt: skip
-        deliveries = Deliveries(database, alerts, name=name)
-        alerting = Alerting(database, alerts, queued=deliveries.wake, shown=folder.firing)
+        deliveries = Deliveries(database, alerts.config, name=name)
+        alerting = Alerting(database, alerts.config, queued=deliveries.wake, shown=folder.firing)
+        pulse = Pulse(folder.counters, lambda model: alerts.config.limits_for(model))
+        host = socket.gethostname()
         lookers: list[Looker] = [
-            Pulse(folder.counters, alerts.limits_for),
+            Everywhere(pulse, database, place=folder.place, host=host, tells_of_missing=True),
+            Everywhere(LogHealth(ingest, folder.root), database, place=folder.place, host=host),
             Happenings(database),
-            LogHealth(ingest, folder.root),
             PerformingLooker(registry, ingest),
             AdaptingLooker(registry, ingest),
             DriftLooker(Drifting(registry, ingest), registry, seconds=settings.drift_look_seconds),
@@ -117,7 +120,7 @@ def run_control(settings: Settings) -> None:
         explaining = Explaining(registry, ingest, folder, trust_pickle=settings.trust_pickle)
         app = create_app(
             settings, database, registry, traffic, ingest, folder, syncs, deliveries, gates, rollouts,
-            retraining, explaining,
+            retraining, explaining, alerts,
         )  # fmt: skip
         door = Door(explaining, folder.explaining_socket)
 
@@ -138,10 +141,12 @@ def run_control(settings: Settings) -> None:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, server.handle_exit)
+        signal.signal(signal.SIGHUP, lambda *_: alerts.ask())
         logger.info("control answers on %s:%d", *listener.getsockname()[:2])
         controller.start()
         syncs.start()
         deliveries.start()
+        alerts.start(alerting.follow, deliveries.follow)
         loop.start()
         retraining.start()
         door.start()
@@ -151,6 +156,7 @@ def run_control(settings: Settings) -> None:
             door.stop()
             retraining.stop()
             loop.stop()
+            alerts.stop()
             deliveries.stop()
             syncs.stop()
             controller.stop()

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from fairlead.admin.api import create_app
 from fairlead.alerts.delivery import Deliveries
+from fairlead.alerts.following import Following
 from fairlead.alerts.reading import Config
 from fairlead.explanations.explaining import Explaining
 from fairlead.gate.runs import Gates
@@ -72,10 +73,12 @@ class Api:
         self.retraining = Retraining(
             self.registry, gates, rollouts, ingest, self.folder, settings, name="api"
         )
+        self.following = Following("")
         self.app = create_app(
             settings, database, self.registry, self.traffic, ingest, self.folder, self.syncs,
             Deliveries(database, Config(), name="api"), gates, rollouts, self.retraining,
             Explaining(self.registry, ingest, self.folder, trust_pickle=settings.trust_pickle),
+            self.following,
         )  # fmt: skip
         self.http = TestClient(self.app, raise_server_exceptions=False)
 

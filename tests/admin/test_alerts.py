@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,8 +62,44 @@ def test_rules_are_listed_with_who_is_told_and_what_to_do(api: Api) -> None:
     assert any("{model}" in one for one in errors["runbook"]["look"])
 
 
+def test_an_alert_is_acknowledged_with_who_and_why_as_long_as_it_fires(api: Api) -> None:
+    look(api)
+    _, (listed,) = api.call("GET", "/alerts")
+    assert listed["acknowledged"] is None
+    path = f"/alerts/{listed['id']}/ack"
+    assert api.refused("POST", path, {"why": " "}) == (422, "invalid_alerts")
+    assert api.refused("POST", path, {"wy": "x"})[1] == "malformed_request"
+    status, done = api.call("POST", path, {"why": NASTY}, x_fairlead_user="Zoë".encode())
+    assert (status, done["acknowledged"]["by"], done["acknowledged"]["why"]) == (200, "Zoë", NASTY)
+    assert api.call("GET", "/alerts")[1] == [done]
+    assert api.call("GET", f"/alerts/{listed['id']}")[1]["alert"]["acknowledged"] == done["acknowledged"]
+    assert [entry["action"] for entry in api.call("GET", "/audit")[1]] == ["acknowledge"]
+    look(api, 40, "ok")
+    assert api.refused("POST", path, {"why": "late"}) == (422, "invalid_alerts")
+    assert api.call("GET", "/alerts?ended=true")[1][0]["acknowledged"] is None
+
+
+def test_a_file_that_is_not_followed_is_told_of_by_its_route_and_by_the_status(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert api.call("GET", "/alerts/file")[1]["problem"] is None
+    file = tmp_path / "alerts.toml"
+    file.write_text("[rules.errors]\nenabled = false\n")
+    monkeypatch.setattr(api.following, "_named", str(file))
+    monkeypatch.setattr(api.following, "_path", file)
+    api.following.look(asked=True)
+    names = {one["rule"]["name"] for one in api.call("GET", "/alerts/rules")[1]}
+    assert "errors" not in names, "a change is shown at once"
+    file.write_text('["größe"]\n')
+    api.following.look(asked=True)
+    assert "größe" in api.call("GET", "/alerts/file")[1]["problem"]
+    assert any("is not followed" in one for one in api.call("GET", "/status")[1]["lacking"])
+    assert {one["rule"]["name"] for one in api.call("GET", "/alerts/rules")[1]} == names
+
+
 def test_an_alert_that_there_is_not_is_refused_by_name(api: Api) -> None:
     assert api.refused("GET", "/alerts/none") == (404, "alert_not_found")
+    assert api.refused("POST", "/alerts/none/ack", {"why": "x"}) == (404, "alert_not_found")
     assert api.refused("DELETE", "/alerts/silences/none") == (404, "alert_not_found")
     assert api.refused("POST", "/alerts/channels/none/test") == (404, "alert_not_found")
 
@@ -102,7 +139,9 @@ def test_a_silence_that_says_no_end_or_no_reason_is_refused(api: Api, body: Any,
 def test_the_log_is_a_channel_that_can_be_tried_and_deliveries_are_listed(
     api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert api.call("GET", "/alerts/channels") == (200, [{"name": "log", "type": "log", "to": ""}])
+    assert api.call("GET", "/alerts/channels") == (
+        200, [{"name": "log", "type": "log", "to": "", "repeat": 14_400.0}],
+    )  # fmt: skip
     with caplog.at_level("INFO", "fairlead.alerts.channels"):
         status, sent = api.call("POST", "/alerts/channels/log/test")
     assert (status, sent["sent"]) == (200, "[TEST] A trial of channel log")

@@ -1,15 +1,19 @@
-"""A process that makes alerts of looks and delivers them, to be killed at what `FAIRLEAD_KILL_AT` names.
+"""Processes that make alerts of looks and deliver them, to be killed at what `FAIRLEAD_KILL_AT` names.
 
-python -m tests.alerts.delivering DATABASE_URL MESSAGES MINUTES
+Each line of the input is one: its variables, the database's URL, how many messages, and minutes, as JSON;
+what it ended with is answered. They are forked from here, since importing takes longer than what they do.
 
-It delivers so many minutes from now, when what a killed one had taken is free again.
+Five hours later one looks again, and reminds. It delivers so many minutes after that, when what a killed one
+had taken is free again.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+import traceback
 from datetime import UTC, datetime, timedelta
 
 from fairlead.alerts import alerting, channels, delivery, ledger
@@ -58,7 +62,7 @@ def main(url: str, number: int, minutes: int) -> None:
     name = f"control-{os.getpid()}"
     with database.write() as connection:
         now = datetime.now(UTC)
-        leases.take(connection, LEASE, name, now=now, until=now + timedelta(minutes=5))
+        leases.take(connection, LEASE, name, now=now, until=now + timedelta(hours=9))
     hook(ledger, "queue", "before the message is written", "after the message is written")
     hook(channels.Webhook, "send", "before it is sent", "after it is sent")
     hook(ledger, "delivered", "before it is marked", "after it is marked")
@@ -71,7 +75,11 @@ def main(url: str, number: int, minutes: int) -> None:
     loop = Loop(database, [], [tell], name=name)
     for each in range(number):
         loop.look(Eye(each + 1))
-    later = datetime.now(UTC) + timedelta(minutes=minutes)
+    later = datetime.now(UTC) + timedelta(hours=5)
+    hook(ledger, "queue", "before the reminder is written", "after the reminder is written")
+    Loop(database, [], [tell], name=name, clock=lambda: later).look(Eye(number))
+    killed_at("after the reminder is told")
+    later += timedelta(minutes=minutes)
     delivery.Deliveries(database, CONFIG, name=name, clock=lambda: later).deliver("ops")
     database.close()
 
@@ -89,5 +97,23 @@ def hook(owner: object, name: str, before: str, after: str) -> None:
     setattr(owner, name, hooked)
 
 
+def serve() -> None:
+    """One process after the other."""
+    for line in sys.stdin:
+        variables, arguments = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os.environ.update(variables)
+            status = 1
+            try:
+                main(*arguments)
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    serve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import pytest
 
 from fairlead.alerts import ledger, silences
 from fairlead.alerts.alerting import Alerting
+from fairlead.alerts.messages import Message, as_text, headline
 from fairlead.alerts.reading import Config, read_config
-from fairlead.errors import FairleadError, StoreUnavailable
+from fairlead.errors import AlertNotFound, FairleadError, InvalidAlerts, StoreUnavailable
 from fairlead.monitoring.findings import Finding, Status
 from fairlead.monitoring.loop import LEASE, Look, Loop
+from fairlead.registry import audit
 from fairlead.serving.firing import FiringAlert, read_firing
 from fairlead.stores import leases
 from fairlead.stores.database import Database
@@ -54,8 +57,8 @@ class Desk:
         def woke() -> None:
             self.woken += 1
 
-        alerting = Alerting(self.database, self.config, queued=woke, shown=self.shown)
-        return Loop(self.database, [], [alerting], name=name, clock=lambda: self.now)
+        self.alerting = Alerting(self.database, self.config, queued=woke, shown=self.shown)
+        return Loop(self.database, [], [self.alerting], name=name, clock=lambda: self.now)
 
     def see(self, *finds: Finding, times: int = 1, seconds: float = 1.0) -> None:
         for _ in range(times):
@@ -168,6 +171,112 @@ def test_another_control_goes_on_where_the_first_stopped(desk: Desk) -> None:
     desk.see(found())
     assert desk.standing() == {"failed answers": "firing"}
     assert len(desk.messages()) == 1
+
+
+HOUR = 3_600.0
+
+
+def test_what_fires_on_is_told_again_every_four_hours_and_says_so(desk: Desk) -> None:
+    desk.see(found(), times=2)
+    desk.see(found(), times=8, seconds=HOUR)
+    told = [told for _, told, _, _ in desk.messages()]
+    assert told == ["firing", "reminder", "reminder"]
+    with desk.database.read() as connection:
+        (alert,) = ledger.firing(connection)
+        journal = [one.told for one in ledger.events(connection, alert.id)]
+        subjects = {one.message.told: as_text(one.message) for one in ledger.deliveries(connection)}
+    assert journal == ["reminder", "reminder", "firing", ""]
+    assert headline(message_about(desk, "reminder")) == "[STILL PAGE] shop: Predictions fail"
+    assert "It is over." not in subjects["reminder"]
+    desk.see(found(status="ok"), times=16, seconds=3.0)
+    assert desk.standing() == {"failed answers": "resolved"}
+    desk.see(found(), times=2)
+    desk.see(found(), seconds=3 * HOUR)
+    assert [told for _, told, _, _ in desk.messages()].count("reminder") == 2, "the hours begin anew"
+
+
+def message_about(desk: Desk, told: str) -> Message:
+    with desk.database.read() as connection:
+        return next(one.message for one in ledger.deliveries(connection) if one.message.told == told)
+
+
+def test_all_that_fires_on_of_a_rule_and_a_model_is_one_reminder(desk: Desk) -> None:
+    desk.see(found("a", kind="drift"), times=2)
+    desk.see(found("a", kind="drift"), found("b", kind="drift"), times=2, seconds=HOUR)
+    desk.see(found("a", kind="drift"), found("b", kind="drift"), seconds=2 * HOUR)
+    desk.see(found("a", kind="drift"), found("b", kind="drift"), seconds=2 * HOUR)
+    told = [(told, subjects) for _, told, _, subjects in desk.messages()]
+    assert told == [("firing", ["a"]), ("firing", ["b"]), ("reminder", ["a", "b"])]
+
+
+def test_each_channel_is_told_again_as_often_as_it_asks(database: Database, tmp_path: Path) -> None:
+    hook = {"type": "webhook", "url_env": "X"}
+    channels = {"log": {"type": "log", "repeat": 0}, "often": {**hook, "repeat": "1h"}, "usual": hook}
+    desk = Desk(database, tmp_path, read_config({"channels": channels}))
+    desk.see(found(), times=2)
+    desk.see(found(), times=8, seconds=HOUR)
+    times = Counter(channel for channel, told, _, _ in desk.messages() if told == "reminder")
+    assert times == {"often": 8, "usual": 2}
+
+
+def test_of_what_is_acknowledged_nobody_is_reminded_until_it_has_ended(desk: Desk) -> None:
+    desk.see(found(), times=2)
+    with desk.database.write() as connection:
+        (alert,) = ledger.firing(connection)
+        ledger.acknowledge(connection, alert.id, who="Zoë", why=" the cache fills 💶 ", now=desk.now)
+    desk.see(found(), times=9, seconds=HOUR)
+    with desk.database.read() as connection:
+        (alert,) = ledger.firing(connection)
+        entry = audit.entries(connection, None, 1)[0]
+    assert alert.state.acknowledged is not None
+    assert (alert.state.acknowledged.by, alert.state.acknowledged.why) == ("Zoë", "the cache fills 💶")
+    assert (entry.action, entry.who, entry.why) == ("acknowledge", "Zoë", "the cache fills 💶")
+    assert [told for _, told, _, _ in desk.messages()] == ["firing"]
+    desk.see(found(status="ok"), times=16, seconds=3.0)
+    assert [told for _, told, _, _ in desk.messages()] == ["firing", "resolved"]
+    with desk.database.write() as connection, pytest.raises(InvalidAlerts, match="does not fire"):
+        ledger.acknowledge(connection, alert.id, who="Zoë", why="again", now=desk.now)
+    desk.see(found(), times=2, seconds=HOUR)
+    with desk.database.read() as connection:
+        assert ledger.get(connection, alert.id).state.acknowledged is None
+    desk.see(found(), seconds=5 * HOUR)
+    assert [told for _, told, _, _ in desk.messages()].count("reminder") == 1
+
+
+def test_an_acknowledgement_needs_a_reason_and_an_alert(desk: Desk) -> None:
+    desk.see(found(), times=2)
+    with desk.database.write() as connection:
+        (alert,) = ledger.firing(connection)
+        with pytest.raises(InvalidAlerts, match="says nothing"):
+            ledger.acknowledge(connection, alert.id, who="ann", why=" ", now=desk.now)
+        with pytest.raises(AlertNotFound):
+            ledger.acknowledge(connection, "größe", who="ann", why="x", now=desk.now)
+
+
+def test_within_a_silence_nobody_is_reminded_and_what_is_due_is_told_when_it_ends(desk: Desk) -> None:
+    desk.see(found(), times=2)
+    with desk.database.write() as connection:
+        until = desk.now + timedelta(hours=6)
+        silences.add(connection, until=until, why="the sale", who="ann", now=desk.now)
+    desk.see(found(), times=6, seconds=HOUR - 1)
+    assert [told for _, told, _, _ in desk.messages()] == ["firing"]
+    desk.see(found(), seconds=10.0)
+    assert [told for _, told, _, _ in desk.messages()] == ["firing", "reminder"]
+
+
+def test_rules_that_are_changed_hold_from_the_next_look_on(desk: Desk) -> None:
+    desk.see(found(), times=2)
+    desk.alerting.follow(read_config({"rules": {"errors": {"enabled": False}, "drift": {"after": "1 of 1"}}}))
+    desk.see(found(), found("a", kind="drift"))
+    assert desk.standing() == {"failed answers": "resolved", "a": "firing"}
+
+
+def test_a_drift_that_is_gross_is_told_at_its_first_look_and_a_small_one_at_its_second(desk: Desk) -> None:
+    gross, small = (found(name, kind="drift", value=value) for name, value in (("g", 0.5), ("s", 0.15)))
+    desk.see(gross, small, found("ok", "ok", kind="drift", value=0.9), found("n", kind="drift", value=None))
+    assert desk.standing() == {"g": "firing", "s": "pending", "n": "pending"}
+    desk.see(gross, small, found("ok", "ok", kind="drift", value=0.9))
+    assert desk.standing()["s"] == "firing"
 
 
 def test_a_silence_holds_messages_back_until_it_ends(desk: Desk) -> None:

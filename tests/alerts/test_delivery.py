@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import json
 import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 T0 = datetime(2026, 11, 1, 12, tzinfo=UTC)
 POINTS = [
     "before the message is written", "after the message is written", "after the look is told",
+    "before the reminder is written", "after the reminder is written", "after the reminder is told",
     "after it is sent", "after it is marked",
 ]  # fmt: skip
 """All before the transaction that they stand in is over, except that the look is told after its own."""
@@ -134,6 +136,27 @@ def test_a_channel_that_hangs_keeps_no_other_waiting(post: Post, monkeypatch: py
     assert post.states() == {"waiting": 1, "delivered": 1}
 
 
+def test_channels_that_come_or_go_while_it_delivers_are_told_or_are_not(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Receiver() as receiver, Receiver() as other:
+        monkeypatch.setenv("OPS_URL", receiver.url)
+        monkeypatch.setenv("NEW_URL", other.url)
+        post.deliveries.start()
+        try:
+            post.deliveries.follow(configured("new"))
+            post.queue(channel="new")
+            post.queue(channel="ops")
+            post.deliveries.wake()
+            wait_until(lambda: other.posts, 20)
+            assert receiver.posts == []
+            post.deliveries.follow(configured("new", "ops"))
+            wait_until(lambda: receiver.posts, 20)
+            wait_until(lambda: post.states() == {"delivered": 2}, 20)
+        finally:
+            post.deliveries.stop()
+
+
 def test_a_trial_goes_at_once_and_a_channel_that_there_is_not_is_refused(
     post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,23 +169,34 @@ def test_a_trial_goes_at_once_and_a_channel_that_there_is_not_is_refused(
         post.deliveries.try_out("opps")
 
 
+@pytest.fixture(scope="module")
+def processes() -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "tests.alerts.delivering"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as made:
+        yield made
+        assert made.stdin is not None
+        made.stdin.close()
+
+
 @pytest.mark.parametrize("point", POINTS)
 def test_a_kill_at_any_point_loses_no_message_and_sends_none_under_two_keys(
-    point: str, tmp_path: Path
+    point: str, processes: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     number = 2
     with Receiver() as receiver:
-        environment = {
-            **os.environ, "OPS_URL": receiver.url, "PYTHONPATH": str(ROOT), "FAIRLEAD_KILL_AT": point
-        }  # fmt: skip
 
-        def run(minutes: int) -> int:
-            command = [sys.executable, "-m", "tests.alerts.delivering"]
-            arguments = [f"sqlite:///{tmp_path}/fairlead.db", str(number), str(minutes)]
-            return subprocess.run([*command, *arguments], env=environment, timeout=60, check=False).returncode
+        def run(minutes: int, kill_at: str = "") -> int:
+            variables = {"OPS_URL": receiver.url, "FAIRLEAD_KILL_AT": kill_at}
+            asked = [variables, [f"sqlite:///{tmp_path}/fairlead.db", number, minutes]]
+            assert processes.stdin is not None
+            assert processes.stdout is not None
+            processes.stdin.write(json.dumps(asked) + "\n")
+            processes.stdin.flush()
+            return int(processes.stdout.readline())
 
-        assert run(2) == -signal.SIGKILL
-        del environment["FAIRLEAD_KILL_AT"]
+        assert run(2, point) == -signal.SIGKILL
         # The killed control's lease would end by itself in a while.
         database = Database(f"sqlite:///{tmp_path}/fairlead.db")
         with database.write() as connection:
@@ -170,14 +204,14 @@ def test_a_kill_at_any_point_loses_no_message_and_sends_none_under_two_keys(
         database.close()
         assert run(10) == 0
     by_key = {headers["idempotency-key"]: body for _, headers, body in receiver.posts}
-    models = Counter(message["model"] for message in map(_decoded, by_key.values()))
-    assert models == {f"m{each}": 1 for each in range(number)}, "each once by its key, and none is lost"
+    told = Counter((message["model"], message["told"]) for message in map(_decoded, by_key.values()))
+    assert told == {(f"m{each}", told): 1 for each in range(number) for told in ("firing", "reminder")}, (
+        "each once by its key, and none is lost"
+    )
     twice = [key for key, times in Counter(receiver.keys()).items() if times > 1]
     assert len(twice) == (1 if point in ("after it is sent", "after it is marked") else 0)
 
 
 def _decoded(body: bytes) -> dict[str, str]:
-    import json
-
     found: dict[str, str] = json.loads(body)
     return found

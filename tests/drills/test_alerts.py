@@ -6,6 +6,8 @@ The seconds from the onset to the receiver are printed (`pytest -s`).
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -27,11 +29,11 @@ pytestmark = pytest.mark.drill
 ROOT = str(Path(__file__).parent.parent.parent)
 ALERTS = """
 [rules.errors]
-clear_seconds = 5
-clear = 3
+clear_seconds = 1
+clear = 2
 [rules.latency]
-clear_seconds = 5
-clear = 3
+clear_seconds = 1
+clear = 2
 [limits]
 p99_ms = 150
 [channels.ops]
@@ -101,10 +103,12 @@ def test_who_is_to_be_told_hears_of_it_once_and_that_it_is_over(
         print(f"\n{rule}: told {at - onset:.2f} s after the onset")
         assert [one["finding"]["subject"] for one in message["alerts"]] == [within]
         assert message["model"] == "shop"
-        status = servers.cli("status").stdout
+        status = servers.said("status").stdout
         assert "1 alert fires" in status or "alerts fire" in status
-        shown = servers.cli("alerts", "show", message["alerts"][0]["id"]).stdout
+        shown = servers.said("alerts", "show", message["alerts"][0]["id"]).stdout
         assert "fairlead rollback shop" in shown
+        servers.said("alerts", "ack", message["alerts"][0]["id"], "--why", "größe 💶")
+        assert "attends to it since" in servers.said("alerts", "show", message["alerts"][0]["id"]).stdout
         (folder / "ill").unlink()
         wait_until(lambda: listen("resolved"), 60)
     assert len(heard("firing")) == len(heard("resolved")) == 1
@@ -114,27 +118,44 @@ def test_who_is_to_be_told_hears_of_it_once_and_that_it_is_over(
     assert [one.told for one in details.events if one.told] == ["resolved", "firing"]
 
 
+def test_a_change_of_the_file_is_taken_while_control_runs_and_a_broken_one_is_not(
+    servers: Servers, folder: Path
+) -> None:
+    file = folder / "alerts.toml"
+    file.write_text(ALERTS + '["größe"]\n')
+    wait_until(lambda: "is not followed" in servers.said("alerts").stdout, 30)
+    assert "größe" in servers.said("status").stdout
+    assert "$OPS_URL" in servers.said("alerts", "channels").stdout, "what was in force stays so"
+    file.write_text(ALERTS.replace("[channels.ops]", "[channels.others]"))
+    os.kill(servers.pid_of("control"), signal.SIGHUP)
+    wait_until(lambda: "others" in servers.said("alerts", "channels").stdout, 30)
+    assert "is not followed" not in servers.said("alerts").stdout
+    assert "others has taken it" in servers.said("alerts", "test", "others").stdout
+    file.write_text(ALERTS)
+    wait_until(lambda: "ops" in servers.said("alerts", "channels").stdout, 30)
+
+
 def test_the_commands_of_alerts_say_who_is_told_and_silence_by_name(
     servers: Servers, receiver: Receiver
 ) -> None:
     before = len(receiver.posts)
-    assert "ops has taken it" in servers.cli("alerts", "test", "ops").stdout
+    assert "ops has taken it" in servers.said("alerts", "test", "ops").stdout
     assert len(receiver.posts) == before + 1
-    refused = servers.cli("alerts", "test", "opps", check=False)
-    assert (refused.returncode, "There are log, ops" in refused.stderr) == (1, True)
-    rules = {one["rule"]["name"]: one for one in json.loads(servers.cli("alerts", "rules", "--json").stdout)}
+    refused = servers.said("alerts", "test", "opps", check=False)
+    assert (refused.exit_code, "There are log, ops" in refused.stderr) == (1, True)
+    rules = {one["rule"]["name"]: one for one in json.loads(servers.said("alerts", "rules", "--json").stdout)}
     assert rules["errors"]["channels"] == ["log", "ops"]
-    assert "latency" in servers.cli("alerts", "rules").stdout
-    assert "$OPS_URL" in servers.cli("alerts", "channels").stdout
-    wrong = servers.cli("alerts", "silence", "--for", "soon", "--why", "x", check=False)
-    assert (wrong.returncode, "no span of time" in wrong.stderr) == (2, True)
+    assert "latency" in servers.said("alerts", "rules").stdout
+    assert "$OPS_URL" in servers.said("alerts", "channels").stdout
+    wrong = servers.said("alerts", "silence", "--for", "soon", "--why", "x", check=False)
+    assert (wrong.exit_code, "no span of time" in wrong.stderr) == (2, True)
     arguments = ("--model", "shop", "--rule", "lat*", "--for", "2h", "--why", "größe 💶")
-    made = json.loads(servers.cli("alerts", "silence", *arguments, "--json").stdout)
-    assert "größe 💶" in servers.cli("alerts", "silences").stdout
-    ended = json.loads(servers.cli("alerts", "unsilence", made["id"], "--json").stdout)
+    made = json.loads(servers.said("alerts", "silence", *arguments, "--json").stdout)
+    assert "größe 💶" in servers.said("alerts", "silences").stdout
+    ended = json.loads(servers.said("alerts", "unsilence", made["id"], "--json").stdout)
     assert ended["ended_at"] is not None
-    assert "Nothing is silenced" in servers.cli("alerts", "silences").stdout
-    assert servers.cli("alerts", "show", "none", check=False).returncode == 1
-    assert servers.cli("alerts", "nosuchmodel", check=False).returncode == 1
+    assert "Nothing is silenced" in servers.said("alerts", "silences").stdout
+    assert servers.said("alerts", "show", "none", check=False).exit_code == 1
+    assert servers.said("alerts", "nosuchmodel", check=False).exit_code == 1
     metrics = urllib.request.urlopen(f"{servers.url}/metrics", timeout=5).read().decode()
     assert "# TYPE fairlead_alerts_firing gauge" in metrics

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 import fairlead
 from fairlead.client.retraining import RetrainingJob
 from fairlead.errors import InvalidRetraining, ModelNotFound, RetrainingNotFound, RetrainingRefused
+from fairlead.stores.database import Database
+from fairlead.stores.tables import gate_runs, leases, rollouts
 from tests.alerts.receiver import Receiver
+from tests.models import line_onnx
 from tests.servers import Servers
 from tests.waiting import wait_until
 
@@ -40,7 +46,7 @@ HOOK = """
 [trainers.elsewhere]
 webhook = "{url}"
 """
-MODELS = ("fitting", "contrary", "failing", "silent", "waiting", "elsewhere")
+MODELS = ("fitting", "moody", "elsewhere")
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +70,25 @@ def servers(tmp_path_factory: pytest.TempPathFactory, hook: Receiver) -> Iterato
     random = np.random.default_rng(7)
     rows = pd.DataFrame(random.normal(size=(ROWS, 2)), columns=["x", "größe"])
     truth = (rows["x"] + rows["größe"] > 0).astype(int)
+    champion = line_onnx((-1.0, -1.0))
     with (
         Servers(place / "data", workers=1, FAIRLEAD_CONFIG=str(config)) as running,
         fairlead.Client(running.url) as client,
     ):
         for name in MODELS:
-            # The one that is to be beaten errs on every row, the other on none.
-            learnt = truth if name == "contrary" else 1 - truth
-            champion = LogisticRegression().fit(rows, learnt)
             fairlead.register(
                 champion, name, "v1", reference=rows, set_production=True, admin_url=running.admin_url
             )
             wait_until(lambda name=name: answers(client, name), 20)
-            for row, known in zip(rows.to_dict("records"), truth.tolist(), strict=True):
-                answer = client.predict(name, row)
-                client.outcome(answer.request_id, "label", known, model=name)
+            units = [f"u{number}" for number in range(ROWS)]
+            answer = client.predict_batch(name, rows.to_dict("records"), units=units)
+            client.outcomes(
+                name,
+                [
+                    {"request_id": answer.request_id, "row": row, "metric": "label", "value": known}
+                    for row, known in enumerate(truth.tolist())
+                ],
+            )
         yield running
 
 
@@ -103,7 +113,7 @@ def over(servers: Servers, job: RetrainingJob) -> RetrainingJob:
 def test_a_better_candidate_goes_from_the_log_through_gate_and_rollout_into_production(
     servers: Servers,
 ) -> None:
-    done = servers.cli("retrain", "fitting", "--reason", "the world turned", "--wait", "--json")
+    done = servers.said("retrain", "fitting", "--reason", "the world turned", "--wait", "--json")
     job = json.loads(done.stdout)
     assert (job["state"], job["ended"], job["champion"]) == ("done", "promoted", "v1")
     assert job["rows"]["trained"] + job["rows"]["held"] == ROWS
@@ -123,66 +133,79 @@ def test_a_better_candidate_goes_from_the_log_through_gate_and_rollout_into_prod
             admin.retrain("fitting")
 
 
-def test_a_trainer_elsewhere_fetches_its_rows_and_hands_in_what_goes_into_production(
+def test_what_a_trainer_elsewhere_hands_in_goes_into_production_and_what_is_worse_is_archived(
     servers: Servers, hook: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FAIRLEAD_JOB", str(tmp_path / "job.json"))
     with fairlead.Admin(servers.admin_url) as admin:
-        job = admin.retrain("elsewhere")
-        wait_until(lambda: hook.posts, 30)
-        (task,) = hook.messages()
-        (tmp_path / "job.json").write_text(json.dumps(task))
-        monkeypatch.setenv("FAIRLEAD_JOB", str(tmp_path / "job.json"))
-        token = task["token"]
-        rows = pd.read_parquet(io.BytesIO(admin.retraining_data("elsewhere", job.id, token)))
-        admin.say_in_retraining("elsewhere", job.id, token, f"{len(rows)} rows came\n")
-        model = LogisticRegression().fit(rows[task["features"]], rows[task["target"]])
+        first, task = by_hook(servers, hook, tmp_path, 1)
+        assert (first.state, first.ended) == ("done", "promoted"), first.told
+        assert first.rows is not None
+        assert f"{first.rows.trained} rows came" in admin.retraining_log("elsewhere", first.id)
+        assert admin.version("elsewhere", task["version"]).spec["lineage"]["retraining"] == first.id
+        second, task = by_hook(servers, hook, tmp_path, -1)
+        assert (second.state, second.ended, second.rollout) == ("done", "lost", None), second.told
+        assert admin.version("elsewhere", task["version"]).stage == "archived"
+        assert admin.production_at("elsewhere") == first.version
+
+
+def by_hook(servers: Servers, hook: Receiver, folder: Path, sense: int) -> tuple[RetrainingJob, Any]:
+    """A retraining as a trainer elsewhere does it, which learns what is true (1) or the opposite (-1)."""
+    before = len(hook.posts)
+    with fairlead.Admin(servers.admin_url) as admin:
+        job = admin.retrain("elsewhere", force=True)
+        wait_until(lambda: len(hook.posts) > before, 30)
+        task = hook.messages()[-1]
+        (folder / "job.json").write_text(json.dumps(task))
+        rows = pd.read_parquet(io.BytesIO(admin.retraining_data("elsewhere", job.id, task["token"])))
+        admin.say_in_retraining("elsewhere", job.id, task["token"], f"{len(rows)} rows came\n")
         fairlead.register(
-            model, "elsewhere", task["version"], reference=rows, target=task["target"],
+            line_onnx((sense, sense)), "elsewhere", task["version"], reference=rows, target=task["target"],
             admin_url=task["admin_url"],
         )  # fmt: skip
-        admin.hand_in("elsewhere", job.id, token, version=task["version"])
-        done = over(servers, job)
-        assert (done.state, done.ended) == ("done", "promoted"), done.told
-        assert done.rows is not None
-        assert f"{done.rows.trained} rows came" in admin.retraining_log("elsewhere", job.id)
-        assert admin.version("elsewhere", task["version"]).spec["lineage"]["retraining"] == job.id
+        admin.hand_in("elsewhere", job.id, task["token"], version=task["version"])
+    return over(servers, job), task
 
 
-def test_a_candidate_that_is_worse_is_archived_and_production_stays(servers: Servers) -> None:
-    with fairlead.Admin(servers.admin_url) as admin:
-        job = over(servers, admin.retrain("contrary"))
-        assert (job.state, job.ended, job.rollout) == ("done", "lost", None)
-        assert admin.version("contrary", job.version).stage == "archived"
-        assert admin.production_at("contrary") == "v1"
-        assert admin.triggers("contrary")[0].sentence == "Nothing asks for it."
+def mood(servers: Servers, told: str) -> None:
+    """How the trainer of the moody model behaves from here on."""
+    folder = servers.folder.root / "retraining"
+    folder.mkdir(exist_ok=True)
+    (folder / "pid").unlink(missing_ok=True)
+    (folder / "mood").write_text(told)
 
 
 def test_a_trainer_that_fails_leaves_its_words_in_the_log(servers: Servers) -> None:
+    mood(servers, "failing")
     with fairlead.Admin(servers.admin_url) as admin:
-        job = over(servers, admin.retrain("failing"))
+        job = over(servers, admin.retrain("moody", force=True))
         assert job.state == "failed"
         assert job.error is not None
         assert "ended with status 1" in job.error
-        assert "größe 💶 are odd" in servers.cli("retrain", "failing", "--log", job.id).stdout
-        assert "failed" in servers.cli("retrain", "failing", "--list").stdout
+        assert "größe 💶 are odd" in servers.said("retrain", "moody", "--log", job.id).stdout
+        assert "failed" in servers.said("retrain", "moody", "--list").stdout
 
 
 def test_a_trainer_that_registers_nothing_has_failed(servers: Servers) -> None:
+    mood(servers, "silent")
     with fairlead.Admin(servers.admin_url) as admin:
-        job = over(servers, admin.retrain("silent"))
+        job = over(servers, admin.retrain("moody", force=True))
         assert job.state == "failed"
         assert job.error is not None
         assert f"no version {job.version!r}" in job.error
 
 
-def test_a_trainer_that_is_cancelled_is_gone_and_the_job_stays_cancelled(servers: Servers) -> None:
+@pytest.mark.drill
+def test_a_trainer_ends_with_its_control_and_begins_anew_under_the_next_until_it_is_cancelled(
+    servers: Servers,
+) -> None:
+    mood(servers, "waiting")
     with fairlead.Admin(servers.admin_url) as admin:
-        job = admin.retrain("waiting")
-        note = servers.folder.root / "retraining" / "pid"
-        pid = int(wait_until(lambda: note.exists() and note.read_text(), 30))
+        job = admin.retrain("moody", force=True)
+        first = working(servers)
         with pytest.raises(RetrainingRefused, match="is running"):
-            admin.retrain("waiting", force=True)
-        rows = admin.retraining("waiting", job.id).rows
+            admin.retrain("moody", force=True)
+        rows = admin.retraining("moody", job.id).rows
         assert rows is not None
         seen = frozenset(values_of(servers.folder.root / "retraining" / job.id / "data.parquet"))
         held = frozenset(values_of(servers.folder.root / "artifacts" / rows.held_digest))
@@ -190,11 +213,42 @@ def test_a_trainer_that_is_cancelled_is_gone_and_the_job_stays_cancelled(servers
         assert len(held) >= HELD
         assert not seen & held
         assert len(seen | held) == ROWS
-        servers.cli("retrain", "waiting", "--cancel", job.id)
-        wait_until(lambda: not psutil.pid_exists(pid), 15)
-        assert admin.retraining("waiting", job.id).state == "cancelled"
+        kill_control(servers)
+        wait_until(lambda: not psutil.pid_exists(first), 20)
+        second = working(servers, besides=first)
+        assert admin.retraining("moody", job.id).attempt == 2
+        servers.said("retrain", "moody", "--cancel", job.id)
+        wait_until(lambda: not psutil.pid_exists(second), 20)
+        assert admin.retraining("moody", job.id).state == "cancelled"
+        wait_until(lambda: not (servers.folder.root / "retraining" / job.id).exists(), 20)
         with pytest.raises(RetrainingRefused, match="cancelled"):
-            admin.cancel_retraining("waiting", job.id)
+            admin.cancel_retraining("moody", job.id)
+
+
+def working(servers: Servers, besides: int | None = None) -> int:
+    """The trainer's process, once it works."""
+
+    def found() -> int | None:
+        note = servers.folder.root / "retraining" / "pid"
+        held = note.read_text() if note.exists() else ""
+        return int(held) if held and int(held) != besides else None
+
+    pid: int = wait_until(found, 60)
+    return pid
+
+
+def kill_control(servers: Servers) -> None:
+    """Ends it as a crash does, and its leases, which would last for a while."""
+    killed = servers.pid_of("control")
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: not psutil.pid_exists(killed), 20)
+    database = Database(f"sqlite:///{servers.folder.root}/fairlead.db")
+    now = datetime.now(UTC)
+    with database.write() as connection:
+        for table in (leases, rollouts, gate_runs):
+            lasting = table.c.held_until > now
+            connection.execute(table.update().where(lasting).values(held_until=now))
+    database.close()
 
 
 def test_what_cannot_be_retrained_is_refused_by_name(servers: Servers) -> None:
@@ -204,13 +258,10 @@ def test_what_cannot_be_retrained_is_refused_by_name(servers: Servers) -> None:
         with pytest.raises(RetrainingNotFound):
             admin.retraining("fitting", "größe")
         rows = np.random.default_rng(1).normal(size=(50, 2))
-        fairlead.register(
-            LogisticRegression().fit(rows, rows[:, 0] > 0), "plain", "v1", reference=rows,
-            admin_url=servers.admin_url,
-        )  # fmt: skip
+        fairlead.register(line_onnx((1.0, 0.0)), "plain", "v1", reference=rows, admin_url=servers.admin_url)
         with pytest.raises(InvalidRetraining, match="settings do not say"):
             admin.retrain("plain")
         assert admin.triggers("plain") == ()
         assert {one.model for one in admin.triggers()} == set(MODELS)
-    assert servers.cli("retrain", "plain", check=False).returncode == 1
-    assert servers.cli("retrain", "plain", "--list", "--log", "x", check=False).returncode == 2
+    assert servers.said("retrain", "plain", check=False).exit_code == 1
+    assert servers.said("retrain", "plain", "--list", "--log", "x", check=False).exit_code == 2

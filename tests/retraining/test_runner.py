@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fairlead.errors import RetrainingRefused
@@ -164,10 +166,21 @@ def test_a_trainer_cannot_name_a_version_that_was_there_before(site: Site) -> No
     assert "registered before it began" in (ended.error or "")
 
 
-def test_folders_of_jobs_that_are_over_are_swept_away(site: Site) -> None:
-    control = site.control()
+def test_what_is_left_of_jobs_that_are_over_is_swept_away(site: Site) -> None:
+    control = site.control(least=20)
     job = control.ask("shop", who="ann")
+    site.attend(control, job).join(60)
+    ended = site.jobs()[0]
+    assert ended.state == "failed", "its trainer is `false`"
+    assert ended.rows is not None
+    blobs, digest = site.registry.blobs, ended.rows.held_digest
+    assert not blobs.has(digest)
+    assert not (site.folder.root / "retraining" / job.id).exists()
+    blobs.put(b"rows", (again := hashlib.sha256(b"rows").hexdigest()))
+    site.move(ended, rows=msgspec.structs.replace(ended.rows, held_digest=again))  # as if it had been killed
+    job = control.ask("shop", who="ann", force=True)
     for name in (job.id, "0123456789ab"):
         (site.folder.root / "retraining" / name).mkdir(parents=True)
     control._sweep()
+    assert not blobs.has(again)
     assert [path.name for path in (site.folder.root / "retraining").iterdir()] == [job.id]

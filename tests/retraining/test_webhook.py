@@ -34,13 +34,15 @@ PROMPT = 0.01
 
 
 @pytest.fixture
-def site(blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def database_kind() -> str:
+    return "sqlite"
+
+
+@pytest.fixture
+def site(database: Database, blobs: Blobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setattr(webhook, "_PAUSES", (PROMPT,) * 4)
-    database = Database(f"sqlite:///{tmp_path}/fairlead.db")
-    database.migrate()
     with Site(database, blobs, tmp_path).serving() as made:
         yield made
-    database.close()
 
 
 class Doors:

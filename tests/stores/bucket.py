@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,8 +42,14 @@ def serve_bucket() -> Iterator[Bucket]:
             return self.answer(200, tag=body)
 
         def do_POST(self) -> None:
-            path, query, _ = self.read()
-            if "uploads" in query:
+            path, query, body = self.read()
+            if "delete" in query:
+                keys = re.findall(r"<Key>([^<]+)</Key>", body.decode())
+                for key in keys:
+                    bucket.objects.pop(f"{path.rstrip('/')}/{key}", None)
+                deleted = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+                text = f"<DeleteResult>{deleted}</DeleteResult>"
+            elif "uploads" in query:
                 name = f"upload-{len(bucket.uploads)}"
                 bucket.uploads[name] = {}
                 text = f"<R><UploadId>{name}</UploadId></R>"

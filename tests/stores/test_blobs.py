@@ -75,6 +75,17 @@ def test_bytes_of_another_digest_are_refused_and_leave_nothing(store: Blobs, con
     assert store.size(other) is None
 
 
+def test_what_is_removed_is_gone_and_removing_it_again_does_nothing(store: Blobs) -> None:
+    store.put(SMALL, digest(SMALL))
+    store.put(LARGE, digest(LARGE))
+    for _ in range(2):
+        store.remove(digest(SMALL))
+        assert not store.has(digest(SMALL))
+    assert store.has(digest(LARGE))
+    store.put(SMALL, digest(SMALL))
+    assert store.has(digest(SMALL))
+
+
 def test_an_aborted_upload_leaves_no_parts_behind(bucket: Bucket) -> None:
     store = Blobs("s3://shop", {**KEYS, "AWS_ENDPOINT_URL": bucket.url})
     with pytest.raises(DigestMismatch):

@@ -16,10 +16,12 @@ from fairlead.admin.problems import refusals
 from fairlead.admin.wire import WIRE, StrictRoute
 from fairlead.alerts import ledger, silences
 from fairlead.alerts.delivery import Deliveries
+from fairlead.alerts.following import Following, Source
 from fairlead.alerts.ledger import Alert, Event
 from fairlead.alerts.messages import runbook_of
 from fairlead.alerts.rules import RUNBOOKS, Rule, Runbook
 from fairlead.alerts.silences import Silence
+from fairlead.alerts.states import Acknowledged
 from fairlead.errors import AlertNotFound, DeliveryFailed, InvalidAlerts
 from fairlead.monitoring.findings import Finding
 from fairlead.stores.database import Database
@@ -29,7 +31,8 @@ __all__ = ["alert_routes"]
 
 class AlertView(msgspec.Struct, frozen=True, kw_only=True):
     """One alert. `standing` is pending, firing or resolved, `since` when it began to stand so; `flapping`
-    ones have fired often within the hour; of `silenced` ones nobody is told. `finding` is the evidence."""
+    ones have fired often within the hour; of `silenced` ones nobody is told, and of `acknowledged` ones
+    nobody is reminded. `finding` is the evidence."""
 
     id: str
     rule: str
@@ -42,12 +45,13 @@ class AlertView(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
     flapping: bool
     silenced: bool
+    acknowledged: Acknowledged | None
     sentence: str
     finding: Finding
 
 
 class AlertEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One transition, and what receivers were told with it: firing, resolved or nothing."""
+    """One transition, and what receivers were told with it: firing, reminder, resolved or nothing."""
 
     at: datetime
     from_standing: str
@@ -74,11 +78,13 @@ class RuleView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChannelView(msgspec.Struct, frozen=True, kw_only=True):
-    """A channel, and where it leads; never a secret."""
+    """A channel, and where it leads; never a secret. What fires on is told again every `repeat` seconds; 0 is
+    never."""
 
     name: str
     type: str
     to: str
+    repeat: float
 
 
 class DeliveryView(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +113,12 @@ class SilenceStart(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     subject: Annotated[str, Meta(max_length=500)] = "*"
 
 
+class AlertAck(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why nobody need be reminded of an alert."""
+
+    why: Annotated[str, Meta(max_length=1_000)]
+
+
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """What was sent to a channel."""
 
@@ -115,17 +127,23 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def alert_routes(
-    database: Database, deliveries: Deliveries, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    database: Database,
+    deliveries: Deliveries,
+    following: Following,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> APIRouter:
     """The routes below `/alerts`."""
     routes = APIRouter(prefix="/alerts", tags=["alerts"], route_class=StrictRoute)
-    rules = {rule.name: rule for rule in deliveries.config.rules}
+
+    def in_force() -> dict[str, Rule]:
+        return {rule.name: rule for rule in following.config.rules}
 
     @routes.get("", summary="The alerts")
     def list_alerts(model: str | None = None, ended: bool = False) -> list[Annotated[AlertView, WIRE]]:
         """Those that fire or may soon, latest first; of a model or all. `ended` adds those that are over."""
         with database.read() as connection:
             silent = silences.in_force(connection, clock())
+            rules = in_force()
             return [_view(one, rules, silent) for one in ledger.every(connection, model, ended=ended)]
 
     @routes.get("/rules", summary="The rules of alerts")
@@ -133,18 +151,26 @@ def alert_routes(
         """All rules with what `alerts.toml` has changed, who is told, and what to do."""
         return [
             RuleView(
-                rule=rule, channels=list(deliveries.config.channels_for(rule)),
+                rule=rule, channels=list(following.config.channels_for(rule)),
                 runbook=rule.runbook or RUNBOOKS[rule.kind],
             )
-            for rule in rules.values()
+            for rule in in_force().values()
         ]  # fmt: skip
+
+    @routes.get("/file", summary="Where the rules of alerts come from")
+    def get_alerts_file() -> Annotated[Source, WIRE]:
+        """The file that this control follows, since when its content is in force, and what is wrong with it
+        as it is now, where something is: then what was in force before stays so."""
+        return following.source
 
     @routes.get("/channels", summary="The channels of alerts")
     def list_channels() -> list[Annotated[ChannelView, WIRE]]:
         """All channels and where they lead."""
         return [
-            ChannelView(name=name, type=str(channel.__struct_config__.tag), to=channel.shown)
-            for name, channel in deliveries.config.channels.items()
+            ChannelView(
+                name=name, type=str(channel.__struct_config__.tag), to=channel.shown, repeat=channel.repeat
+            )
+            for name, channel in following.config.channels.items()
         ]
 
     @routes.post(
@@ -197,12 +223,25 @@ def alert_routes(
             found = ledger.get(connection, alert)
             silent = silences.in_force(connection, clock())
             journal = ledger.events(connection, alert)
+        rules = in_force()
         rule = rules.get(found.rule) or Rule(name=found.rule, title=found.rule, kind=found.finding.kind)
         return AlertDetails(
             alert=_view(found, rules, silent),
             runbook=runbook_of(rule, found.finding),
             events=[_event(one) for one in journal],
         )
+
+    @routes.post(
+        "/{alert}/ack", summary="Acknowledge an alert", responses=refusals(AlertNotFound, InvalidAlerts)
+    )
+    def acknowledge_alert(
+        alert: str, body: Annotated[AlertAck, WIRE, Body()], who: Who
+    ) -> Annotated[AlertView, WIRE]:
+        """Somebody attends to it: nobody is reminded of it as long as it fires. That it is over is told."""
+        with database.write() as connection:
+            found = ledger.acknowledge(connection, alert, who=who, why=body.why, now=clock())
+            silent = silences.in_force(connection, clock())
+        return _view(found, in_force(), silent)
 
     return routes
 
@@ -219,6 +258,7 @@ def _view(alert: Alert, rules: dict[str, Rule], silent: list[Silence]) -> AlertV
         id=alert.id, rule=alert.rule, title=alert.rule if rule is None else rule.title,
         severity=alert.severity, model=finding.model, version=finding.version, subject=finding.subject,
         standing=alert.state.standing, since=alert.state.since, flapping=alert.state.flapping,
-        silenced=any(one.covers(alert.rule, finding) for one in silent), sentence=finding.sentence,
+        silenced=any(one.covers(alert.rule, finding) for one in silent),
+        acknowledged=alert.state.acknowledged, sentence=finding.sentence,
         finding=finding,
     )  # fmt: skip

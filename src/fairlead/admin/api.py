@@ -38,6 +38,7 @@ from fairlead.admin.traffic import traffic_routes
 from fairlead.admin.versions import version_routes
 from fairlead.admin.wire import Json, describe
 from fairlead.alerts.delivery import Deliveries
+from fairlead.alerts.following import Following
 from fairlead.evaluation.jobs import Replays
 from fairlead.explanations.explaining import Explaining
 from fairlead.explanations.leaning import Leaning
@@ -97,6 +98,7 @@ def create_app(
     rollouts: Rollouts,
     retraining: Retraining,
     explaining: Explaining,
+    alerts: Following,
 ) -> FastAPI:
     """The admin API as an ASGI application. It opens nothing: what it is given must be there."""
     sampler = Sampler(folder.counters)
@@ -146,8 +148,8 @@ def create_app(
     routes.include_router(replay_routes(replays))
     routes.include_router(retraining_routes(retraining))
     routes.include_router(sync_routes(syncs))
-    routes.include_router(alert_routes(database, deliveries))
-    routes.include_router(status_routes(database, sampler, ingest))
+    routes.include_router(alert_routes(database, deliveries, alerts))
+    routes.include_router(status_routes(database, sampler, ingest, alerts))
     routes.include_router(health_routes(database))
     app.include_router(routes)
     app.include_router(health_routes(database), include_in_schema=False)  # where orchestrators look

@@ -25,6 +25,7 @@ from fairlead.admin.status_schemas import (
 from fairlead.admin.traffic import arms_of, plan_view
 from fairlead.admin.wire import WIRE, StrictRoute
 from fairlead.alerts import ledger as alerts
+from fairlead.alerts.following import Following
 from fairlead.errors import FairleadError, NotReady, StoreUnavailable
 from fairlead.predictions.ask import IngestClient
 from fairlead.rollouts import ledger
@@ -40,6 +41,7 @@ def status_routes(
     database: Database,
     sampler: Sampler,
     ingest: IngestClient,
+    following: Following,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> APIRouter:
     """The routes `/status` and `/gateways`."""
@@ -61,6 +63,9 @@ def status_routes(
         except FairleadError as error:
             ingested = None
             lacking.append(str(error))
+        source = following.source
+        if source.problem is not None:
+            lacking.append(f"{source.path} is not followed, what was in force stays so: {source.problem}")
         with database.read() as connection:
             known = fleet(connection)
             fires = alerts.firing(connection)

@@ -18,11 +18,11 @@ import sqlalchemy as sa
 
 from fairlead.alerts import ledger, silences
 from fairlead.alerts.ledger import Alert
-from fairlead.alerts.messages import About, message_of
+from fairlead.alerts.messages import About, Told, message_of
 from fairlead.alerts.reading import Config
 from fairlead.alerts.rules import Rule, matching
 from fairlead.alerts.silences import Silence
-from fairlead.alerts.states import State, step, tell
+from fairlead.alerts.states import due, reminds, step, tell
 from fairlead.monitoring.findings import Finding
 from fairlead.monitoring.loop import LEASE, Look
 from fairlead.serving.firing import FiringAlert, write_firing
@@ -42,6 +42,18 @@ class _Change(NamedTuple):
     before: Alert | None
     after: Alert
     tells: Literal["firing", "resolved"] | None
+    silenced: bool
+    reminds: tuple[str, ...] = ()
+
+    @property
+    def worth_writing(self) -> bool:
+        """Whether somebody is told, it stands otherwise, or what is known of it has become old."""
+        if self.before is None or self.tells is not None or self.reminds:
+            return True
+        before, after = self.before.state, self.after.state
+        if after.standing == "firing" and after.seen_at - before.seen_at >= _REFRESH:
+            return True
+        return msgspec.structs.replace(after, seen_at=before.seen_at) != before
 
 
 class Alerting:
@@ -60,7 +72,10 @@ class Alerting:
         self._config = config
         self._queued = queued
         self._shown = shown
-        self._by_name = {rule.name: rule for rule in config.rules}
+
+    def follow(self, config: Config) -> None:
+        """From the next look on, rules and channels are these."""
+        self._config = config
 
     def __call__(self, look: Look, holder: str) -> None:
         """Writes what the look changes. Raises `StoreUnavailable`."""
@@ -85,11 +100,12 @@ class Alerting:
             self._queued()
 
     def _changes(self, connection: sa.Connection, look: Look, findings: Sequence[Finding]) -> list[_Change]:
+        config = self._config
         known = ledger.of_looker(connection, look.looker)
         silent = silences.in_force(connection, look.at)
         found: list[_Change] = []
         seen = set()
-        for rule, finding in matching(self._config.rules, findings):
+        for rule, finding in matching(config.rules, findings):
             key = (rule.name, finding.key)
             if key in seen:
                 continue  # a looker that finds the same thing twice is believed once
@@ -98,12 +114,13 @@ class Alerting:
             bad = rule.bad(finding, before is not None and before.state.standing == "firing")
             if before is None and not bad:
                 continue
-            found += self._change(rule, before, finding, bad, look, silent)
+            found.append(self._change(rule, before, finding, bad, look, silent))
+        by_name = {rule.name: rule for rule in config.rules}
         for key, before in known.items():
             if key not in seen:
-                rule = self._by_name.get(before.rule) or _gone(before)
-                found += self._change(rule, before, before.finding, None, look, silent)
-        return found
+                rule = by_name.get(before.rule) or _gone(before)
+                found.append(self._change(rule, before, before.finding, None, look, silent))
+        return [change for change in _reminded(found, config, look.at) if change.worth_writing]
 
     def _change(
         self,
@@ -113,14 +130,14 @@ class Alerting:
         bad: bool | None,
         look: Look,
         silent: Sequence[Silence],
-    ) -> list[_Change]:
-        """What a look changes about one alert, if anything."""
-        state = step(None if before is None else before.state, bad, look.at, rule)
-        tells = tell(state, look.at, rule, silenced=any(one.covers(rule.name, finding) for one in silent))
+    ) -> _Change:
+        """What a look makes of one alert."""
+        gross = rule.is_gross(finding)
+        state = step(None if before is None else before.state, bad, look.at, rule, gross=gross)
+        silenced = any(one.covers(rule.name, finding) for one in silent)
+        tells = tell(state, look.at, rule, silenced=silenced)
         if tells is not None:
             state = msgspec.structs.replace(state, told=tells, told_at=look.at)
-        if before is not None and tells is None and not _worth_writing(before.state, state):
-            return []
         after = Alert(
             id=secrets.token_hex(4) if before is None else before.id,
             looker=look.looker,
@@ -130,7 +147,7 @@ class Alerting:
             finding=finding if bad is not None or before is None else before.finding,
             updated_at=look.at,
         )
-        return [_Change(rule, before, after, tells)]
+        return _Change(rule, before, after, tells, silenced)
 
     def _write(self, connection: sa.Connection, change: _Change, now: datetime) -> None:
         if change.after.state.standing == "ok":
@@ -139,29 +156,46 @@ class Alerting:
             ledger.put(connection, change.after, change.before, now)
 
     def _queue(self, connection: sa.Connection, changes: Sequence[_Change], now: datetime) -> bool:
-        """One message for all that a rule says of a model at once; whether there are any."""
-        groups: dict[tuple[str, str, str], list[_Change]] = {}
+        """One message to a channel for all that a rule says of a model at once; whether there are any."""
+        groups: dict[tuple[str, str, Told, str], list[_Change]] = {}
         for change in changes:
+            whose = (change.rule.name, change.after.finding.model)
             if change.tells is not None:
-                key = (change.rule.name, change.after.finding.model, change.tells)
-                groups.setdefault(key, []).append(change)
-        for group in groups.values():
+                for channel in self._config.channels_for(change.rule):
+                    groups.setdefault((*whose, change.tells, channel), []).append(change)
+            for channel in change.reminds:
+                groups.setdefault((*whose, "reminder", channel), []).append(change)
+        for (_, _, told, channel), group in groups.items():
             abouts = [
                 About(id=one.after.id, since=one.after.state.since, finding=one.after.finding)
                 for one in group
             ]
-            rule, tells = group[0].rule, group[0].tells or "firing"
-            message = message_of(rule, tells, abouts, now)
-            for channel in self._config.channels_for(rule):
-                ledger.queue(connection, channel, message, now)
+            ledger.queue(connection, channel, message_of(group[0].rule, told, abouts, now), now)
         return bool(groups)
 
 
-def _worth_writing(before: State, after: State) -> bool:
-    """Whether an alert stands otherwise, or what is known of it has become old."""
-    if after.standing == "firing" and after.seen_at - before.seen_at >= _REFRESH:
-        return True
-    return msgspec.structs.replace(after, seen_at=before.seen_at) != before
+def _reminded(changes: Sequence[_Change], config: Config, now: datetime) -> list[_Change]:
+    """The same, with the channels that are to be told again: of all that fires on of a rule and a model, as
+    soon as it is time for one of them."""
+    late: dict[tuple[str, str], list[str]] = {}
+    for change in changes:
+        if change.tells is None and reminds(change.after.state, silenced=change.silenced):
+            key = (change.rule.name, change.after.finding.model)
+            late.setdefault(key, []).extend(
+                channel for channel in config.channels_for(change.rule)
+                if due(change.after.state, channel, config.channels[channel].repeat, now)
+            )  # fmt: skip
+    return [_with_reminders(change, late, now) for change in changes]
+
+
+def _with_reminders(change: _Change, late: dict[tuple[str, str], list[str]], now: datetime) -> _Change:
+    channels = tuple(dict.fromkeys(late.get((change.rule.name, change.after.finding.model), ())))
+    if not channels or change.tells is not None or not reminds(change.after.state, silenced=change.silenced):
+        return change
+    state = change.after.state
+    reminded = {**state.reminded, **dict.fromkeys(channels, now)}
+    after = msgspec.structs.replace(change.after, state=msgspec.structs.replace(state, reminded=reminded))
+    return change._replace(after=after, reminds=channels)
 
 
 def _of_the_look(look: Look) -> Finding:

@@ -33,16 +33,24 @@ __all__ = ["Channel", "LogChannel", "Mail", "Slack", "Webhook"]
 logger = logging.getLogger(__name__)
 
 _SECONDS = 10.0
+_LEAST_REPEAT = 60.0
 _WHOLE_SECONDS = 20.0
 _ANSWER_BYTES = 64 * 1024
 _USER_AGENT = f"fairlead/{__version__}"
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table [channels.NAME]."""
+    """A table [channels.NAME]. What fires on is told again every `repeat` seconds; 0 is never."""
+
+    repeat: float = 4 * 3_600.0
 
     def verify(self, name: str) -> None:
         """Raises `InvalidAlerts` where a message could never be sent."""
+        if not (self.repeat == 0.0 or _LEAST_REPEAT <= self.repeat < float("inf")):
+            raise InvalidAlerts(
+                f"Channel {name!r} would repeat what it told after {self.repeat:g} s.",
+                remedy=f"Give `repeat` from {_LEAST_REPEAT:g} s, as in '4h', or 0 for never.",
+            )
 
     @property
     def shown(self) -> str:
@@ -69,6 +77,7 @@ class Webhook(_Part, frozen=True, kw_only=True, tag_field="type", tag="webhook")
 
     def verify(self, name: str) -> None:
         """Raises `InvalidAlerts` without a URL."""
+        super().verify(name)
         _require_one(name, self.url_env, self.url_file)
 
     @property
@@ -96,6 +105,7 @@ class Slack(_Part, frozen=True, kw_only=True, tag_field="type", tag="slack"):
 
     def verify(self, name: str) -> None:
         """Raises `InvalidAlerts` without a URL."""
+        super().verify(name)
         _require_one(name, self.url_env, self.url_file)
 
     @property
@@ -125,6 +135,7 @@ class Mail(_Part, frozen=True, kw_only=True, tag_field="type", tag="smtp", renam
 
     def verify(self, name: str) -> None:
         """Raises `InvalidAlerts` without receivers, or for what is no address."""
+        super().verify(name)
         if not self.to:
             raise InvalidAlerts(f"Channel {name!r} has no receivers.", remedy="List addresses in `to`.")
         for address in (self.sender, *self.to):
@@ -186,7 +197,7 @@ class LogChannel(_Part, frozen=True, kw_only=True, tag_field="type", tag="log"):
 
     def send(self, message: Message, key: str, at: datetime, targets: Targets) -> None:
         """Writes it."""
-        level = logging.WARNING if message.told == "firing" else logging.INFO
+        level = logging.WARNING if message.told in ("firing", "reminder") else logging.INFO
         logger.log(level, "%s\n%s", headline(message), as_text(message))
 
 

@@ -45,7 +45,8 @@ class Deliveries:
         self._clock = clock
         self._stopping = threading.Event()
         self._wakers: dict[str, threading.Event] = {}
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[str, threading.Thread] = {}
+        self._started = False
         self._tidied_at: datetime | None = None
 
     @property
@@ -55,24 +56,36 @@ class Deliveries:
 
     def start(self) -> None:
         """Begins to deliver."""
+        self._started = True
+        self._run_all()
+
+    def follow(self, config: Config) -> None:
+        """From here on the channels are these; what waits for one that is none of them waits on."""
+        self._config = config
+        if self._started and not self._stopping.is_set():
+            self._run_all()
+        self.wake()
+
+    def _run_all(self) -> None:
         for channel in self._config.channels:
-            self._wakers[channel] = threading.Event()
-            thread = threading.Thread(
-                target=partial(self._run, channel), name=f"alerts-{channel}", daemon=True
-            )
-            thread.start()
-            self._threads.append(thread)
+            thread = self._threads.get(channel)
+            if thread is None or not thread.is_alive():
+                self._wakers.setdefault(channel, threading.Event())
+                self._threads[channel] = threading.Thread(
+                    target=partial(self._run, channel), name=f"alerts-{channel}", daemon=True
+                )
+                self._threads[channel].start()
 
     def stop(self) -> None:
         """Ends delivering; what waits is delivered by whoever starts next."""
         self._stopping.set()
         self.wake()
-        for thread in self._threads:
+        for thread in list(self._threads.values()):
             thread.join(5.0)
 
     def wake(self) -> None:
         """There is something to deliver."""
-        for waker in self._wakers.values():
+        for waker in list(self._wakers.values()):
             waker.set()
 
     def deliver(self, channel: str) -> int:
@@ -81,7 +94,8 @@ class Deliveries:
         while not self._stopping.is_set():
             now = self._clock()
             with self._database.read() as connection:
-                if not ledger.waits(connection, channel, now):
+                found = self._config.channels.get(channel)
+                if found is None or not ledger.waits(connection, channel, now):
                     return tried
             with self._database.write() as connection:
                 delivery = ledger.claim(connection, channel, self._name, now=now, until=now + _HELD)
@@ -89,9 +103,7 @@ class Deliveries:
                 return tried
             tried += 1
             try:
-                self._config.channels[channel].send(
-                    delivery.message, delivery.id, delivery.created_at, self._config.targets
-                )
+                found.send(delivery.message, delivery.id, delivery.created_at, self._config.targets)
             except DeliveryFailed as error:
                 logger.warning("alert %r did not reach %s: %s", headline(delivery.message), channel, error)
                 with self._database.write() as connection:
@@ -117,7 +129,7 @@ class Deliveries:
 
     def _run(self, channel: str) -> None:
         waker = self._wakers[channel]
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() and channel in self._config.channels:
             waker.clear()
             try:
                 self.deliver(channel)

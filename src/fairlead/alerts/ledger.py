@@ -16,15 +16,17 @@ import sqlalchemy as sa
 
 from fairlead.alerts.messages import Message
 from fairlead.alerts.rules import Severity
-from fairlead.alerts.states import State
-from fairlead.errors import AlertNotFound
+from fairlead.alerts.states import Acknowledged, State
+from fairlead.errors import AlertNotFound, InvalidAlerts
 from fairlead.monitoring.findings import Finding
+from fairlead.registry import audit
 from fairlead.stores.alert_tables import alert_deliveries, alert_events, alerts
 
 __all__ = [
     "Alert",
     "Delivery",
     "Event",
+    "acknowledge",
     "claim",
     "delivered",
     "deliveries",
@@ -58,7 +60,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One transition of an alert, or a message about it (`told`), and the finding that caused it."""
+    """One transition of an alert, or a message about it (`told`: firing, reminder, resolved or nothing), and
+    the finding that caused it."""
 
     at: datetime
     from_standing: str
@@ -142,7 +145,9 @@ def put(connection: sa.Connection, alert: Alert, before: Alert | None, now: date
     else:
         connection.execute(alerts.update().where(alerts.c.id == alert.id).values(**values))
     was = "ok" if before is None else before.state.standing
-    told = state.told if before is None or before.state.told_at != state.told_at else ""
+    told: str = state.told if before is None or before.state.told_at != state.told_at else ""
+    if before is not None and state.reminded and before.state.reminded != state.reminded:
+        told = "reminder"
     if was != state.standing or told:
         connection.execute(
             alert_events.insert().values(
@@ -150,6 +155,29 @@ def put(connection: sa.Connection, alert: Alert, before: Alert | None, now: date
                 finding=_json(alert.finding),
             )
         )  # fmt: skip
+
+
+def acknowledge(connection: sa.Connection, identifier: str, *, who: str, why: str, now: datetime) -> Alert:
+    """Somebody attends to an alert: receivers are not reminded of it as long as it fires. Once more replaces
+    what was said before. Raises `AlertNotFound`, and `InvalidAlerts` without a reason, or for one that does
+    not fire."""
+    if not why.strip():
+        raise InvalidAlerts("The acknowledgement says nothing.", remedy="Say why, or what you do about it.")
+    alert = get(connection, identifier)
+    if alert.state.standing != "firing":
+        raise InvalidAlerts(
+            f"Alert {identifier} does not fire: it is {alert.state.standing}.",
+            remedy="Nobody is reminded of it.",
+        )
+    held = Acknowledged(by=who, at=now, why=why.strip())
+    after = msgspec.structs.replace(alert, state=msgspec.structs.replace(alert.state, acknowledged=held))
+    put(connection, after, alert, now)
+    details = {"alert": alert.id, "rule": alert.rule, "subject": alert.finding.subject}
+    model = alert.finding.model or None
+    audit.append(
+        connection, at=now, who=who, action="acknowledge", model=model, why=held.why, details=details
+    )
+    return after
 
 
 def remove(connection: sa.Connection, alert: Alert) -> None:

@@ -15,7 +15,7 @@ from fairlead.monitoring.findings import Finding
 
 __all__ = ["About", "Message", "Told", "as_text", "headline", "message_of", "runbook_of", "trial"]
 
-Told = Literal["firing", "resolved", "test"]
+Told = Literal["firing", "reminder", "resolved", "test"]
 _LISTED, _SHOWN = 50, 10
 _LONGEST = 300
 
@@ -29,7 +29,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What a receiver gets: that alerts of one rule about one model fire, or that they are over. `model` is
+    """What a receiver gets: that alerts of one rule about one model fire, fire on, or are over. `model` is
     empty where it is about the server; `more` alerts are not listed."""
 
     told: Told
@@ -83,8 +83,9 @@ def headline(message: Message) -> str:
     whose = f"{message.model}: " if message.model else ""
     number = len(message.alerts) + message.more
     many = f" ({number} things)" if number > 1 else ""
-    state = {"firing": message.severity.upper(), "resolved": "RESOLVED", "test": "TEST"}[message.told]
-    return _line(f"[{state}] {whose}{message.title}{many}")
+    severity = message.severity.upper()
+    states = {"firing": severity, "reminder": f"STILL {severity}", "resolved": "RESOLVED", "test": "TEST"}
+    return _line(f"[{states[message.told]}] {whose}{message.title}{many}")
 
 
 def as_text(message: Message) -> str:
@@ -94,7 +95,7 @@ def as_text(message: Message) -> str:
         finding = about.finding
         place = [finding.version, finding.subject, finding.slice]
         named = " · ".join(part for part in place if part)
-        ending = "" if message.told == "firing" else " It is over."
+        ending = " It is over." if message.told == "resolved" else ""
         lines.append(f"- {_line(named)}: {_line(finding.sentence)}{ending}")
         lines.append(f"  since {about.since:%Y-%m-%d %H:%M:%S} UTC; fairlead alerts show {about.id}")
     rest = len(message.alerts) + message.more - _SHOWN

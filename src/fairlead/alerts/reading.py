@@ -21,14 +21,25 @@ from fairlead.contracts.keys import known_keys, misfit
 from fairlead.errors import InvalidAlerts
 from fairlead.monitoring.vitals import Limits
 
-__all__ = ["Config", "read_config", "read_file"]
+__all__ = ["Config", "path_of", "read_config", "read_file"]
 
 _TABLES = ("limits", "rules", "conditions", "channels", "delivery")
 _TIMES = ("clear_seconds", "cooldown", "forget")
-_CHANGED = ("severity", "model", "version", "after", "clear", *_TIMES, "channels", "runbook", "enabled")
+_CHANGED = (
+    "severity",
+    "model",
+    "version",
+    "after",
+    "gross",
+    "clear",
+    *_TIMES,
+    "channels",
+    "runbook",
+    "enabled",
+)
 _OWN = (
     "name", "title", "kind", "severity", "model", "version", "subject", "slice", "measure", "against",
-    "above", "below", "release", "after", "clear", *_TIMES, "channels", "runbook",
+    "above", "below", "release", "gross", "after", "clear", *_TIMES, "channels", "runbook",
 )  # fmt: skip
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -53,10 +64,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return rule.channels or tuple(self.channels)
 
 
+def path_of(named: str) -> Path:
+    """The file of that name, or without one `alerts.toml` in the working folder."""
+    return Path(named or "alerts.toml")
+
+
 def read_file(named: str) -> Config:
     """The configuration in that file, or without a name in `alerts.toml` of the working folder, where there
     is one. Raises `InvalidAlerts`."""
-    path = Path(named or "alerts.toml")
+    path = path_of(named)
     if not named and not path.exists():
         return Config()
     try:
@@ -187,8 +203,10 @@ def _channels(table: object) -> dict[str, Channel]:
                 f"The type of {where} is {kind!r}.", remedy=f"Write one of {', '.join(map(str, kinds))}."
             )
         known = ("type", *kinds[kind].__struct_encode_fields__)
-        known_keys(own, known, where, InvalidAlerts)
-        channel = _convert(own, kinds[kind], where)
+        plain = dict(known_keys(own, known, where, InvalidAlerts))
+        if "repeat" in plain:
+            plain["repeat"] = seconds_of(f"repeat of {where}", plain["repeat"], InvalidAlerts)
+        channel = _convert(plain, kinds[kind], where)
         channel.verify(name)
         found[name] = channel
     return found

@@ -38,8 +38,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     A finding counts as bad by its own status; with `above` or `below` by its value instead, and then it
     counts as well again only beyond `release`. The alert fires when `fire` of the last `of` looks were bad,
-    and ends after `clear` good ones in a row that took `clear_seconds`. For `cooldown` seconds after a
-    message nobody is told that it fires again. What is not looked at any more ends after `forget` seconds.
+    or one was whose value is `gross` or more, and ends after `clear` good ones in a row that took
+    `clear_seconds`. For `cooldown` seconds after a message nobody is told that it fires again. What is not
+    looked at any more ends after `forget` seconds.
 
     It goes to the `channels` of these names, or to all without any. `of` is 64 at most.
     """
@@ -57,6 +58,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     above: float | None = None
     below: float | None = None
     release: float | None = None
+    gross: float | None = None
     fire: int = 1
     of: int = 1
     clear: int = 2
@@ -75,7 +77,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     def _wrong(self) -> tuple[str, str] | None:
         times = (self.clear_seconds, self.cooldown, self.forget)
-        bounds = [one for one in (self.above, self.below, self.release) if one is not None]
+        bounds = [one for one in (self.above, self.below, self.release, self.gross) if one is not None]
         if not 1 <= self.fire <= self.of <= 64:
             return (
                 f"it fires when {self.fire} of {self.of} looks are bad.",
@@ -132,6 +134,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             return value > (self.above if not firing or self.release is None else self.release)
         bound = self.below if not firing or self.release is None else self.release
         return bound is not None and value < bound
+
+    def is_gross(self, finding: Finding) -> bool:
+        """Whether one such finding is enough, where it is bad."""
+        value = finding.value
+        return self.gross is not None and value is not None and value >= self.gross
 
 
 def matching(rules: Iterable[Rule], findings: Sequence[Finding]) -> list[tuple[Rule, Finding]]:
@@ -288,7 +295,10 @@ DEFAULTS: tuple[Rule, ...] = (
     _quick("gate", "A version failed its gate", "gate", "info", fire=1),
     _quick("retraining", "A retraining failed", "retraining", "warning", fire=1),
     Rule(name="quality", title="Bad data", kind="quality", fire=2, of=3, cooldown=_HOUR),
-    Rule(name="drift", title="Drift", kind="drift", severity="info", fire=2, of=3, cooldown=6 * _HOUR),
+    Rule(
+        name="drift", title="Drift", kind="drift", severity="info", fire=2, of=3, cooldown=6 * _HOUR,
+        gross=0.2,  # of all rows hold something else: nobody need look twice
+    ),
     Rule(name="performance", title="The model has become worse", kind="performance", cooldown=_HOUR),
     Rule(
         name="estimate", title="The model seems to have become worse", kind="estimate", fire=2, of=3,

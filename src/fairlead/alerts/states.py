@@ -14,7 +14,7 @@ import msgspec
 
 from fairlead.alerts.rules import Rule
 
-__all__ = ["Standing", "State", "step", "tell"]
+__all__ = ["Acknowledged", "Standing", "State", "due", "reminds", "step", "tell"]
 
 Standing = Literal["ok", "pending", "firing", "resolved"]
 
@@ -23,13 +23,22 @@ _FLAPPING_WITHIN = timedelta(hours=1)
 _FLAPPING_CLEAR = timedelta(minutes=15)
 
 
+class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody attends to an alert: who, since when, and what they say."""
+
+    by: str
+    at: datetime
+    why: str
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """How one alert stands since `since`.
 
     `recent` are its last looks, oldest first: `1` bad, `0` good. `fired` are the times within the hour at
     which it fired; with four it flaps: then it ends only after a quarter of an hour that was good, so that
     nobody is told again and again. `seen_at` is when it was last looked at with a result, `well_since` since
-    when it has been good, `told` and `told_at` what receivers heard last.
+    when it has been good, `told` and `told_at` what receivers heard last, `reminded` when each channel was
+    told again that it fires on. `acknowledged` holds as long as it fires.
     """
 
     standing: Standing = "ok"
@@ -40,6 +49,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     fired: tuple[datetime, ...] = ()
     told: Literal["", "firing", "resolved"] = ""
     told_at: datetime | None = None
+    reminded: dict[str, datetime] = {}
+    acknowledged: Acknowledged | None = None
 
     @property
     def flapping(self) -> bool:
@@ -47,8 +58,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.fired) >= _FLAPPING
 
 
-def step(before: State | None, bad: bool | None, at: datetime, rule: Rule) -> State:
-    """How it stands after a look that found it bad or good, or told nothing (None)."""
+def step(before: State | None, bad: bool | None, at: datetime, rule: Rule, *, gross: bool = False) -> State:
+    """How it stands after a look that found it bad or good, or told nothing (None); so bad that one look is
+    enough where it is `gross`."""
     state = before or State(since=at, seen_at=at)
     if bad is None:
         if state.standing in ("pending", "firing") and at - state.seen_at > timedelta(seconds=rule.forget):
@@ -60,7 +72,7 @@ def step(before: State | None, bad: bool | None, at: datetime, rule: Rule) -> St
     )
     if state.standing == "firing":
         return _into(state, "resolved", at) if _over(state, at, rule) else state
-    fires = recent[-rule.of :].count("1") >= rule.fire
+    fires = gross or recent[-rule.of :].count("1") >= rule.fire
     if fires and bad:
         fired = (*(one for one in state.fired if at - one < _FLAPPING_WITHIN), at)[-_FLAPPING:]
         return msgspec.structs.replace(_into(state, "firing", at), fired=fired)
@@ -81,6 +93,18 @@ def tell(state: State, at: datetime, rule: Rule, *, silenced: bool) -> Literal["
     return None
 
 
+def reminds(state: State, *, silenced: bool) -> bool:
+    """Whether receivers may be told again that it fires on: they know of it, and nobody attends to it."""
+    told = state.standing == "firing" and state.told == "firing"
+    return told and state.acknowledged is None and not silenced
+
+
+def due(state: State, channel: str, repeat: float, at: datetime) -> bool:
+    """Whether it is `repeat` seconds since that channel heard that it fires; with 0 it never is."""
+    last = state.reminded.get(channel, state.told_at)
+    return repeat > 0.0 and last is not None and at - last >= timedelta(seconds=repeat)
+
+
 def _over(state: State, at: datetime, rule: Rule) -> bool:
     good = len(state.recent) - len(state.recent.rstrip("0"))
     needed = timedelta(seconds=rule.clear_seconds)
@@ -90,7 +114,7 @@ def _over(state: State, at: datetime, rule: Rule) -> bool:
 
 
 def _into(state: State, standing: Standing, at: datetime) -> State:
-    return msgspec.structs.replace(state, standing=standing, since=at)
+    return msgspec.structs.replace(state, standing=standing, since=at, reminded={}, acknowledged=None)
 
 
 def _rest(state: State) -> Standing:

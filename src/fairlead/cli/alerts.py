@@ -49,6 +49,7 @@ def alerts() -> None:
     \b
       fairlead alerts shop --all
       fairlead alerts show 3f9c21aa
+      fairlead alerts ack 3f9c21aa --why "the cache is being filled"
       fairlead alerts silence --model shop --rule latency --for 2h --why "the batch job"
       fairlead alerts test ops
     """
@@ -64,10 +65,17 @@ def list_alerts(shell: Shell, /, model: str | None, ended: bool) -> None:
     \b
       fairlead alerts list shop --all
     """
+    from rich.markup import escape
+
     if model is not None:
         shell.admin.model(model)  # a model that is not there is refused by name
     found = shell.admin.alerts(model, ended=ended)
-    shell.show(found, _list(found) if found else "[green]✓[/] Nothing fires.")
+    source = shell.admin.alerts_file()
+    shown: list[RenderableType] = [_list(found) if found else "[green]✓[/] Nothing fires."]
+    if source.problem is not None:
+        told = f"{source.path} is not followed, what was in force stays so: {source.problem}"
+        shown.append(f"[yellow]! {escape(told)}[/]")
+    shell.show(found, *shown)
 
 
 @alerts.command("show", talks_to=("admin",))
@@ -81,6 +89,20 @@ def show(shell: Shell, /, alert: str) -> None:
     """
     found = shell.admin.alert(alert)
     shell.show(found, *_details(found))
+
+
+@alerts.command("ack", talks_to=("admin",))
+@click.argument("alert")
+@click.option("--why", required=True, metavar="TEXT", help="What is done about it; others read it.")
+@click.pass_obj
+def acknowledge(shell: Shell, /, alert: str, why: str) -> None:
+    """Say that you attend to an alert: nobody is reminded of it as long as it fires.
+
+    \b
+      fairlead alerts ack 3f9c21aa --why "the cache is being filled"
+    """
+    found = shell.admin.acknowledge(alert, why)
+    shell.show(found, _list([found]))
 
 
 @alerts.command("rules", talks_to=("admin",))
@@ -125,8 +147,17 @@ def channels(shell: Shell, /) -> None:
     for one in found:
         mine = [each for each in waiting if each.channel == one.name]
         error = next((each.error for each in mine if each.error), "")
-        rows.append([escape(one.name), one.type, escape(one.to), str(len(mine)), escape(error or "")])
-    columns = ["channel", "type", "to", "not delivered", "last error"]
+        rows.append(
+            [
+                escape(one.name),
+                one.type,
+                escape(one.to),
+                _repeat(one.repeat),
+                str(len(mine)),
+                escape(error or ""),
+            ]
+        )
+    columns = ["channel", "type", "to", "again after", "not delivered", "last error"]
     shell.show({"channels": found, "not_delivered": waiting}, table(columns, rows))
 
 
@@ -198,9 +229,16 @@ def _severity(severity: str) -> str:
     return f"[{_COLOURS.get(severity, 'white')}]{severity}[/]"
 
 
+def _repeat(seconds: float) -> str:
+    return "never" if not seconds else f"{seconds / 3_600:g} h"
+
+
 def _standing(one: Alert) -> str:
     more = [word for word, so in (("flapping", one.flapping), ("silenced", one.silenced)) if so]
-    return f"{one.standing} ({', '.join(more)})" if more else one.standing
+    more += [f"acknowledged by {one.acknowledged.by}"] if one.acknowledged is not None else []
+    from rich.markup import escape
+
+    return f"{one.standing} ({escape(', '.join(more))})" if more else one.standing
 
 
 def _list(found: Sequence[Alert]) -> RenderableType:
@@ -230,6 +268,7 @@ def _details(found: AlertDetails) -> list[RenderableType]:
         f"[bold]{escape(alert.title)}[/] {_severity(alert.severity)} {_standing(alert)} since "
         f"{time_text(alert.since)} UTC",
         f"{escape(place)}: {escape(alert.sentence)}",
+        *_attended(alert),
         "",
         escape(book.means),
     ]
@@ -242,6 +281,17 @@ def _details(found: AlertDetails) -> list[RenderableType]:
         for one in found.events
     ]
     return ["\n".join(lines), Text(), table(["at (UTC)", "transition", "told", "found"], rows)]
+
+
+def _attended(alert: Alert) -> list[str]:
+    held = alert.acknowledged
+    if held is None:
+        return []
+    from rich.markup import escape
+
+    from fairlead.cli.tables import time_text
+
+    return [f"{escape(held.by)} attends to it since {time_text(held.at)} UTC: {escape(held.why)}"]
 
 
 def _silences(found: Sequence[Silence]) -> RenderableType:

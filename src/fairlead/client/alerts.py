@@ -11,9 +11,25 @@ from fairlead.client.paths import json_body, path_of
 from fairlead.client.session import Call, Session, reading
 
 __all__ = [
-    "Alert", "AlertCalls", "AlertChannel", "AlertDelivery", "AlertDetails", "AlertEvent", "AlertRule",
-    "FiringAlert",     "Runbook", "Silence", "Trial",
+    "Acknowledged", "Alert", "AlertCalls", "AlertChannel", "AlertDelivery", "AlertDetails", "AlertEvent",
+    "AlertRule", "AlertsFile", "FiringAlert", "Runbook", "Silence", "Trial",
 ]  # fmt: skip
+
+
+class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
+    """Who attends to an alert, since when, and what they say."""
+
+    by: str
+    at: datetime
+    why: str
+
+
+class AlertsFile(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the rules in force come from, since when, and what is wrong with that file as it is now."""
+
+    path: str
+    taken_at: datetime
+    problem: str | None
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +47,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
     flapping: bool
     silenced: bool
+    acknowledged: Acknowledged | None
     sentence: str
     finding: dict[str, Any]
 
@@ -82,11 +99,12 @@ class AlertRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AlertChannel(msgspec.Struct, frozen=True, kw_only=True):
-    """A channel and where it leads."""
+    """A channel and where it leads; it tells again of what fires on every `repeat` seconds, 0 is never."""
 
     name: str
     type: str
     to: str
+    repeat: float
 
 
 class AlertDelivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,6 +157,15 @@ class AlertCalls(Session):
     def alert(self, alert: str) -> AlertDetails:
         """One alert with its evidence, its runbook and its journal."""
         return self.send(Call(method="GET", path=path_of("alerts", alert), read=reading(AlertDetails)))
+
+    def acknowledge(self, alert: str, why: str) -> Alert:
+        """Says that somebody attends to an alert: nobody is reminded of it as long as it fires."""
+        path = path_of("alerts", alert, "ack")
+        return self.send(Call(method="POST", path=path, body=json_body({"why": why}), read=reading(Alert)))
+
+    def alerts_file(self) -> AlertsFile:
+        """Where the rules in force come from, and whether that file is followed."""
+        return self.send(Call(method="GET", path=path_of("alerts", "file"), read=reading(AlertsFile)))
 
     def alert_rules(self) -> tuple[AlertRule, ...]:
         """All rules, who is told by them, and what to do."""

@@ -18,6 +18,7 @@ import msgspec
 
 from fairlead.errors import FairleadError, StoreUnavailable
 from fairlead.monitoring.findings import Finding
+from fairlead.monitoring.places import Everywhere
 from fairlead.stores import leases
 from fairlead.stores.database import Database
 
@@ -62,7 +63,8 @@ Told = Callable[[Look, str], None]
 
 
 class Loop:
-    """Lets the lookers look, between `start` and `stop`, while this control has the lease.
+    """Lets the lookers look, between `start` and `stop`, while this control has the lease; those at what only
+    a machine's own control can see (`places.py`) also while it has not.
 
     `name` tells controls apart. Whoever is told may be told of two lookers at the same time.
     """
@@ -99,6 +101,9 @@ class Loop:
         try:
             with self._database.write() as connection:
                 leases.give_back(connection, LEASE, self._name)
+            for looker in self._lookers:
+                if isinstance(looker, Everywhere):
+                    looker.leave()
         except StoreUnavailable as error:
             logger.warning("monitoring's lease runs out by itself: %s", error)
 
@@ -132,14 +137,26 @@ class Loop:
     def _run(self, looker: Looker) -> None:
         pause = 0.0
         while not self._stopping.wait(pause):
-            if not self._has_lease():
+            began = time.monotonic()
+            if self._has_lease():
+                self.look(looker)
+            elif isinstance(looker, Everywhere):
+                self._glance(looker)
+            else:
                 pause = _WAIT_SECONDS
                 continue
-            began = time.monotonic()
-            self.look(looker)
             took = time.monotonic() - began
             # Whoever takes long rests as long: half of a core at most for each.
             pause = max(looker.seconds - took, took)
+
+    def _glance(self, looker: Everywhere) -> None:
+        """Lets it put what it sees here, for the control that tells of it."""
+        try:
+            looker.glance(self._clock())
+        except FairleadError as error:
+            logger.warning("what %s sees here is not told: %s", looker.name, error)
+        except Exception:
+            logger.exception("the look at %s failed", looker.name)
 
     def _has_lease(self) -> bool:
         until = self._until

@@ -9,7 +9,6 @@ what was used.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +19,6 @@ import sqlalchemy as sa
 from fairlead.monitoring.cost import Compute
 from fairlead.serving.folder import DataFolder
 from fairlead.stores.database import Database
-from fairlead.stores.files import write_whole
 from fairlead.stores.tables import COMPUTE, compute_hours
 from fairlead.telemetry.counters import ArmCounters, read_counters
 
@@ -41,8 +39,7 @@ class Meter:
     ) -> None:
         self._database = database
         self._counters = folder.counters
-        # Beside the counters: who deletes the one deletes the other, and both begin anew.
-        self._name = folder.run / "place"
+        self._place = folder.place
         self._clock = clock
         self._written: dict[_Key, Compute] | None = None
 
@@ -63,11 +60,6 @@ class Meter:
                 if held is None or now != _seen(held):
                     _write(connection, place, key, hour, held, now)
         self._written = stands
-
-    def _place(self) -> str:
-        if not self._name.exists():
-            write_whole(self._name, secrets.token_hex(8).encode())
-        return self._name.read_text("utf-8")
 
 
 def used_between(

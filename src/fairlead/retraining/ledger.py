@@ -27,6 +27,7 @@ __all__ = [
     "add",
     "add_to_log",
     "end",
+    "ended_since",
     "get",
     "is_token",
     "issue_token",
@@ -113,6 +114,13 @@ def open_jobs(connection: sa.Connection, besides: Collection[str] = ()) -> list[
     """All jobs that are not over, the oldest first."""
     c = retrainings.c
     query = sa.select(c.body).where(c.state.not_in(TERMINAL), c.id.not_in(besides)).order_by(c.created_at)
+    return [msgspec.json.decode(body, type=Job) for body in connection.scalars(query)]
+
+
+def ended_since(connection: sa.Connection, since: datetime) -> list[Job]:
+    """The jobs that have ended since then."""
+    c = retrainings.c
+    query = sa.select(c.body).where(c.state.in_(TERMINAL), c.updated_at > since)
     return [msgspec.json.decode(body, type=Job) for body in connection.scalars(query)]
 
 

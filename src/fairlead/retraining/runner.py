@@ -28,7 +28,7 @@ from fairlead.registry import audit, stages
 from fairlead.registry.lookup import require_model
 from fairlead.registry.registry import Registry
 from fairlead.retraining import ledger, watching
-from fairlead.retraining.folders import folder_of, remove
+from fairlead.retraining.folders import folder_of, forget, remove
 from fairlead.retraining.handing import Handing
 from fairlead.retraining.job import CANCELLABLE, Job
 from fairlead.retraining.policy import Policy
@@ -53,6 +53,7 @@ _MARGIN = timedelta(seconds=8)
 _RENEW_SECONDS = 3.0
 _LOOK_SECONDS = 1.0
 _AT_ONCE = 8
+_SWEPT = timedelta(days=7)
 _SELF = "fairlead"
 
 
@@ -93,6 +94,7 @@ class Retraining:
         self._clock = clock
         self._until: datetime | None = None
         self._stopping = threading.Event()
+        self._begun = threading.Event()
         self._threads: list[threading.Thread] = []
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="retraining")
         self._attended: set[str] = set()
@@ -200,6 +202,7 @@ class Retraining:
     def stop(self) -> None:
         """Ends the trainers that work here, and lets another control go on."""
         self._stopping.set()
+        self._begun.set()
         for thread in self._threads:
             thread.join(5.0)
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -210,7 +213,9 @@ class Retraining:
             logger.warning("the lease of retraining runs out by itself: %s", error)
 
     def _loop(self) -> None:
-        while not self._stopping.wait(_LOOK_SECONDS):
+        while not self._stopping.is_set():
+            self._begun.wait(_LOOK_SECONDS)
+            self._begun.clear()
             if not self._mine():
                 continue
             try:
@@ -250,9 +255,12 @@ class Retraining:
         return until is not None and self._clock() < until and not self._stopping.is_set()
 
     def _sweep(self) -> None:
-        """Takes the folders of jobs away that are over: they hold what people have sent."""
+        """Takes away what is left of jobs that are over, should control have ended before it could."""
         with self._database.read() as connection:
             kept = {job.id for job in ledger.open_jobs(connection)}
+            over = ledger.ended_since(connection, self._clock() - _SWEPT)
+        for job in over:
+            forget(self._folder, self._registry.blobs, job)
         top = folder_of(self._folder, "")
         for path in top.iterdir() if top.is_dir() else ():
             if path.name not in kept:
@@ -318,7 +326,8 @@ class Retraining:
                     connection, at=now, who=who, action="retrain", model=model, why=cause.sentence,
                     details={"retraining": job.id, "cause": cause.kind},
                 )  # fmt: skip
-                return job
+            self._begun.set()
+            return job
         except sa.exc.IntegrityError as error:
             raise RetrainingRefused(
                 f"Another retraining of {model!r} began at this moment.", remedy="Look at that one."

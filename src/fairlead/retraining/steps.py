@@ -29,7 +29,7 @@ from fairlead.predictions.ask import IngestClient
 from fairlead.registry.registry import Registry
 from fairlead.registry.versions import Version
 from fairlead.retraining import ledger
-from fairlead.retraining.folders import remove
+from fairlead.retraining.folders import forget
 from fairlead.retraining.job import Job
 from fairlead.retraining.log import Log
 from fairlead.retraining.policy import Policy, Trainer
@@ -46,7 +46,7 @@ __all__ = ["Steps"]
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 0.25
 _LOG_SECONDS = 2.0
 _MOST_ATTEMPTS = 2
 _SKEW = timedelta(seconds=1)
@@ -111,9 +111,9 @@ class Steps:
                     self._require_mine(job)
                     job = self._failed(job, error)
         except _Gone:
-            if not self._read(job).over:
-                return
-        remove(self._folder, job.id)
+            job = self._read(job)
+        if job.over:
+            forget(self._folder, self._registry.blobs, job)
 
     # --- the steps ------------------------------------------------------------------------------------------
 
@@ -134,6 +134,8 @@ class Steps:
                 job, policy, contract, self._ingest, self._registry.blobs, self._folder, self._clock(),
                 self._admin_url,
             )  # fmt: skip
+            if job.rows is not None and job.rows.held_digest != made.rows.held_digest:
+                self._registry.blobs.remove(job.rows.held_digest)  # of the attempt before
             now = self._clock()
             job = self._write(
                 job, state="running", champion=champion, rows=made.rows, attempt=job.attempt + 1,
@@ -179,6 +181,8 @@ class Steps:
         """Its trainer works elsewhere, or ended with the control that ran it."""
         if job.called_at is not None:
             return self._wait(job, job.called_at)
+        if self._version(job) is not None:
+            return self._write(job, state="registering", note=None)  # it had registered what it made
         if job.attempt >= _MOST_ATTEMPTS:
             told = f"The server ended under its trainer {job.attempt} times."
             return self._end(job, state="failed", error=told)

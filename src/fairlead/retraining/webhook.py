@@ -49,6 +49,8 @@ def call(
                 "answers.",
             )
         _rest(pause, wanted)
+        if not wanted():
+            return
 
 
 def variable(trainer: Trainer, name: str) -> str:

@@ -137,6 +137,19 @@ class DataFolder:
             folder.mkdir(parents=True, exist_ok=True)
         return self
 
+    def place(self) -> str:
+        """The name that tells this folder's counters from those of others, made on first use."""
+        # Beside the counters: who deletes the one deletes the other, and both begin anew.
+        path = self.run / "place"
+        if not path.exists():
+            self.run.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self.run, prefix=".place-") as made:
+                made.write(secrets.token_hex(8))
+                made.flush()
+                with contextlib.suppress(FileExistsError):  # whoever is first has named it
+                    os.link(made.name, path)
+        return path.read_text("utf-8")
+
     def secret(self) -> bytes:
         """The deployment secret: 32 bytes, made on first use, readable by its owner only."""
         path = self.root / "secret"

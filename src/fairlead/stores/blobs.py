@@ -1,7 +1,8 @@
 """Blobs by their SHA-256: the same few operations on a folder and on S3-compatible storage.
 
-Only what every store does alike is used: put, put-create, get, head. What needs compare-and-swap belongs to
-the database. A blob appears whole or not at all, and its bytes are hashed on the way in and on the way out.
+Only what every store does alike is used: put, put-create, get, head, delete. What needs compare-and-swap
+belongs to the database. A blob appears whole or not at all, and its bytes are hashed on the way in and on the
+way out.
 """
 
 from __future__ import annotations
@@ -86,6 +87,14 @@ class Blobs:
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
+
+    def remove(self, sha256: str) -> None:
+        """Takes the blob away, where there is one. Nothing may refer to it any more."""
+        import obstore
+
+        _verify_digest(sha256)
+        with suppress(BlobNotFound), self._translating(sha256):
+            obstore.delete(self._store, sha256)
 
     def has(self, sha256: str) -> bool:
         """Whether there is a blob of that digest."""

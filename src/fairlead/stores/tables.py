@@ -38,6 +38,7 @@ __all__ = [
     "rollout_events",
     "rollouts",
     "settings_events",
+    "sightings",
     "stage_events",
     "versions",
 ]
@@ -291,6 +292,15 @@ outcome_syncs = Table(
     _text("who"),
     Column("holder", Text),  # the control that runs it, until `held_until`
     Column("held_until", UtcDateTime),
+)
+
+sightings = Table(
+    "sightings",
+    metadata,
+    Column("looker", Text, primary_key=True),
+    Column("place", Text, primary_key=True),  # of which data folder
+    _at(),
+    _text("body"),
 )
 
 explanations = Table(
