@@ -51,6 +51,7 @@ simulate: setup ## what verdicts, alarms and retraining are worth
 	$(BIN)/python bench/simulate.py $(ARGS)
 	$(BIN)/python bench/simulated_drift.py
 	$(BIN)/python bench/simulated_performance.py
+	$(BIN)/python bench/simulated_coverage.py
 	$(BIN)/python bench/closed_loop.py --short
 
 drills: setup ## break a running Fairlead on purpose, at length

@@ -51,11 +51,11 @@ def test_the_less_may_lie_outside_the_further_it_reaches_and_never_without_end(
     assert 0.0 <= quantile_at(said, kept, high) <= quantile_at(said, kept, low) < math.inf
 
 
-def test_what_calibration_could_not_tell_is_twice_as_wide_every_five_points() -> None:
+def test_what_calibration_could_not_tell_is_twice_as_wide_every_ten_points() -> None:
     scores = thinned(range(1, 100))
     assert quantile_at(interval(99), scores, 0.01) == 99.0
-    assert quantile_at(interval(99), scores, -0.04) == pytest.approx(198.0)
-    assert quantile_at(interval(99), scores, -0.09) == pytest.approx(396.0)
+    assert quantile_at(interval(99), scores, -0.09) == pytest.approx(198.0)
+    assert quantile_at(interval(99), scores, -0.19) == pytest.approx(396.0)
     assert quantile_at(Uncertainty(kind="set", quantile=0.4, n=99), thinned([0.2] * 99), -0.04) == 1.0
 
 
@@ -63,7 +63,7 @@ def test_scores_that_are_infinite_are_not_kept_and_what_they_stood_for_is_beyond
     kept = thinned([1.0, 2.0, 3.0, math.inf])
     assert kept == (1.0, 2.0, 3.0)
     assert quantile_at(interval(4), kept, 0.4) == 3.0
-    assert quantile_at(interval(4), kept, 0.35) == pytest.approx(6.0)
+    assert quantile_at(interval(4), kept, 0.3) == pytest.approx(6.0)
 
 
 @given(

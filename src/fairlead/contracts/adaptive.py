@@ -7,7 +7,7 @@ Conformal Inference Under Distribution Shift, NeurIPS 2021, arXiv 2106.00170). T
 the rows are like, the mean of err over T answers is within (max(a_1, 1 - a_1) + rate) / (T * rate) of
 1 - coverage. It takes that nothing lies outside once a_t is below 0, which there is an interval without end.
 Here it is one that is twice as wide for each `_DOUBLING` below the least share that the calibration rows can
-tell, and `LEAST` bounds a_t: the proposition holds as long as no label lies further off than 60,000 times the
+tell, and `LEAST` bounds a_t: the proposition holds as long as no label lies further off than 256 times the
 largest error of calibration. A set with every class holds every label.
 """
 
@@ -26,7 +26,7 @@ __all__ = ["KEPT", "LEAST", "learnt", "quantile_at", "thinned"]
 KEPT = 500
 """So many scores of calibration are kept of more, evenly by rank. Never change it: readers count on it."""
 LEAST, _MOST = -0.8, 1.0
-_DOUBLING = 0.05
+_DOUBLING = 0.1
 
 
 def thinned(scores: Any) -> tuple[float, ...]:
