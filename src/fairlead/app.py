@@ -117,7 +117,9 @@ def run_control(settings: Settings) -> None:
             ImportanceLooker(Leaning(registry, ingest, folder, trust_pickle=settings.trust_pickle), registry),
         ]
         loop = Loop(database, lookers, [alerting, retraining.told], name=name)
-        explaining = Explaining(registry, ingest, folder, trust_pickle=settings.trust_pickle)
+        explaining = Explaining(
+            registry, ingest, folder, trust_pickle=settings.trust_pickle, days=settings.explanation_days
+        )
         app = create_app(
             settings, database, registry, traffic, ingest, folder, syncs, deliveries, gates, rollouts,
             retraining, explaining, alerts,

@@ -167,6 +167,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rollback_hours: Annotated[
         _Positive, Meta(description="How long the previous production version stays loaded.")
     ] = 24.0
+    explanation_days: Annotated[
+        _Positive,
+        Meta(description="How long explanations of requests are kept, so that who asks again gets the same."),
+    ] = 365.0
     return_days: Annotated[
         float,
         Meta(

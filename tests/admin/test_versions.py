@@ -167,6 +167,15 @@ def test_the_card_is_markdown(shop: Api) -> None:
     assert "Will they buy again?" in response.text
 
 
+def test_what_a_version_goes_by_is_told_as_far_as_it_came_with_it(shop: Api) -> None:
+    assert shop.refused("GET", "/models/shop/versions/v9/features") == (404, "version_not_found")
+    status, known = shop.call("GET", "/models/shop/versions/v1/features")
+    assert (status, known["importance"], known["leading"]["scale"]) == (200, None, None)
+    assert "registered with a reference" in known["leading"]["reason"]
+    card = shop.http.get("/api/v1/models/shop/versions/v1/card").text
+    assert known["leading"]["reason"] in card
+
+
 def test_stages_are_set_by_hand_where_no_plan_sets_them(shop: Api) -> None:
     status, version = shop.call("POST", "/models/shop/versions/v2/stage", {"stage": "staging"})
     assert (status, version["stage"]) == (200, "staging")

@@ -235,6 +235,11 @@ def test_a_scikit_learn_pickle_is_converted_here_and_said_to_be_opened(servers: 
     assert "150 rows" in done.stdout
     shown = answer(servers, "show", "pickled@v1")
     assert shown["spec"]["runtime"]["kind"] == "onnx"
+    goes_by = shown["features"]["importance"]["features"]
+    assert sum(one["share"] for one in goes_by.values()) == pytest.approx(1.0)
+    assert shown["features"]["leading"]["scale"] in ("log_odds", "probability")
+    told = run(servers, "show", "pickled@v1").stdout
+    assert f"{max(goes_by, key=lambda name: goes_by[name]['share'])} " in told
     assert not any(file["path"].endswith(".pkl") for file in shown["spec"]["manifest"]["files"])
     without = run(servers, *command[:-1], "v2", status=1)
     assert "none were given" in without.stderr

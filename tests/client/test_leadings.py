@@ -22,6 +22,7 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from fairlead.client import leadings
 from fairlead.client.packing import packed
 from fairlead.contracts.contract import Contract
 from fairlead.runtimes import trees
@@ -189,3 +190,30 @@ def test_a_matrix_of_one_row_is_enough_to_look_at_and_too_little_to_be_sure_of()
 def test_what_is_found_is_the_same_each_time() -> None:
     forest = RandomForestClassifier(5, random_state=0).fit(NUMBERS, PAIR)
     assert Found(forest, NUMBERS).leading == Found(forest, NUMBERS).leading
+
+
+@pytest.mark.parametrize(("features", "rows"), [(200, 1_000), (500, 400)])
+def test_leading_features_of_a_wide_model_are_found_with_a_bounded_number_of_runs(
+    features: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = np.random.default_rng(0).normal(size=(1_500, features))
+    model = LinearRegression().fit(table, table[:, 3] * 2)
+    asked = []
+    decode = leadings._answers
+
+    def counted(*arguments: Any) -> Any:
+        ask = decode(*arguments)
+        return lambda given: asked.append(len(given)) or ask(given)
+
+    monkeypatch.setattr(leadings, "_answers", counted)
+    monkeypatch.setattr("fairlead.client.packing.importance_of_onnx", lambda *_: None)
+    found = Found(model, table)
+    assert found.leading.reason == ""
+    # All reference rows once for their scores and once for the proof; seven values of each feature.
+    assert sum(asked) <= 2 * rows + 100 + 1 + 7 * features
+
+
+def test_a_model_that_takes_thousands_of_features_is_left_to_explain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leadings, "_MOST_FEATURES", 3)
+    found = Found(LinearRegression().fit(NUMBERS, SIZES), NUMBERS)
+    assert found.leading.reason == "The model takes 4 features; 3 are few enough."

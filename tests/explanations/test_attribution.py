@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.explanations.attribution import Score, attribute
+from fairlead.explanations.attribution import MOST_RUNS, Score, attribute
 
 Numbers = list[float]
 _VALUES = st.floats(-5, 5)
@@ -180,3 +180,12 @@ def test_the_same_seed_gives_the_same_again() -> None:
         attribute(row, background, each(curved), np.random.default_rng(9), most_runs=500) for _ in range(2)
     )
     assert first == second
+
+
+def test_one_explanation_of_a_wide_row_asks_no_more_rows_than_said() -> None:
+    generator = np.random.default_rng(0)
+    background = generator.normal(size=(100, 200)).tolist()
+    found = attribute(background[0], background[1:], lambda rows: [sum(row) for row in rows], generator)
+    assert found is not None
+    assert found.runs <= MOST_RUNS
+    assert found.rows == 50

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
 from fairlead.contracts.contract import Contract, Output
 from fairlead.contracts.profile import profile
@@ -16,6 +18,7 @@ from fairlead.errors import MalformedRequest, NotExplainable, Overloaded, Record
 from fairlead.evaluation.scored import Scored
 from fairlead.explanations.explaining import Explaining
 from fairlead.explanations.measure import measure
+from fairlead.stores.tables import explanations
 from tests.evaluation.site import ALL, Site, rows_of_iris
 from tests.models import FEATURES, SAMPLE, faulty_onnx, iris_contract, iris_onnx
 
@@ -209,3 +212,27 @@ def test_one_explanation_is_made_at_a_time_and_kept_ones_need_no_turn(site: Site
         leave.set()
         thread.join(30)
     assert explainer.explain("other").request_id == "other"
+
+
+def test_explanations_are_kept_for_as_long_as_the_setting_says(site: Site, onnx: bytes) -> None:
+    served(site, onnx)
+    for name in ("old", "young", "new"):
+        site.ask(SAMPLE, request_id=name)
+    forever = explaining(site)
+    forever.explain("old")
+    forever.explain("young")
+    for_a_week = Explaining(site.registry, site, site.folder, trust_pickle=False, days=7.0)  # type: ignore[arg-type]
+    (old,) = site.call("find", request_id="old")
+    with site.registry.database.write() as connection:
+        eight_days_ago = datetime.now(UTC) - timedelta(days=8)
+        c = explanations.c
+        connection.execute(
+            explanations.update().where(c.prediction == old["prediction_id"]).values(at=eight_days_ago)
+        )
+    for_a_week.explain("new")
+    (young,) = site.call("find", request_id="young")
+    (new,) = site.call("find", request_id="new")
+    with site.registry.database.read() as connection:
+        held = set(connection.scalars(sa.select(explanations.c.prediction)))
+    assert held == {young["prediction_id"], new["prediction_id"]}
+    assert for_a_week.explain("old").value == forever.explain("young").value  # made anew

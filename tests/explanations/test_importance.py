@@ -131,3 +131,39 @@ def test_traffic_that_reaches_where_another_feature_matters_is_seen() -> None:
     gained = next(one for one in told if one.feature == "c")
     assert gained.change > 0.3
     assert gained.p < 1e-6
+
+
+@pytest.mark.parametrize("features", [200, 1_000])
+def test_importance_of_a_wide_model_asks_no_more_rows_than_a_bound_that_grows_with_its_features(
+    features: int,
+) -> None:
+    generator = np.random.default_rng(0)
+    weights = np.zeros(features)
+    weights[7] = 5.0
+    asked_rows = 0
+
+    def ask(rows: Sequence[Sequence[float]]) -> list[Scored]:
+        nonlocal asked_rows
+        asked_rows += len(rows)
+        return [Scored("ok", value) for value in (np.array(rows) @ weights).tolist()]
+
+    rows = generator.normal(size=(sample_size(features), features)).tolist()
+    background = generator.normal(size=(100, features)).tolist()
+    names = tuple(f"f{number}" for number in range(features))
+    made = importance(rows, background, ask, NUMBER, names, generator)
+    assert made is not None
+    assert made.features["f7"].share == 1.0
+    # 30 rows, each beside two others, along one order and its reverse.
+    assert len(rows) == 30
+    assert asked_rows <= 30 + 30 * (1 + 2 * 2 * features)
+
+
+def test_importance_ends_between_rows_when_its_time_is_over() -> None:
+    left = iter([True] * 40 + [False] * 100)
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(100, 3)).tolist()
+    made = importance(
+        rows, rows, asked(weighted), NUMBER, ("a", "b", "c"), generator, goes_on=lambda: next(left)
+    )
+    assert made is not None
+    assert made.rows == 40

@@ -155,3 +155,30 @@ def test_what_could_not_be_written_is_in_the_next_reading(tmp_path: Path) -> Non
     machine.meter.read()
     assert machine.used() == {"v1": Compute(run_ns=1_000_000_000, rows=1, answers=1)}
     machine.database.close()
+
+
+def test_hours_of_more_than_a_year_ago_are_forgotten_but_for_the_newest_of_each_version(
+    machine: Machine,
+) -> None:
+    resting = ArmKey("shop", "v0", "stable", "stable")
+    machine.ran(1.0)
+    machine.ran(1.0, key=resting)
+    machine.meter.read()
+    machine.now += HOUR
+    machine.ran(2.0)
+    machine.meter.read()
+    machine.now += timedelta(days=401)
+    machine.ran(4.0)
+    machine.meter.read()
+    begin, end = NOON - HOUR, machine.now + HOUR
+    used = machine.used(begin, end)
+    # Of v1 both old hours are gone; what v0's next reading is counted from stays, until there is a newer one.
+    assert {version: one.run_ns for version, one in used.items()} == {"v0": 10**9, "v1": 4 * 10**9}
+    machine.ran(8.0, key=resting)
+    machine.meter.read()
+    machine.now += HOUR
+    machine.ran(1.0)
+    machine.meter.read()
+    used = machine.used(begin, end + HOUR)
+    # What v0 used now is counted from where it stood then, and is not all that its counters ever saw.
+    assert {version: one.run_ns for version, one in used.items()} == {"v0": 8 * 10**9, "v1": 5 * 10**9}

@@ -37,6 +37,24 @@ def section(card: str, title: str) -> str:
     return card.split(f"## {title}\n\n")[1].split("\n\n## ")[0]
 
 
+def test_the_features_that_a_version_goes_by_are_on_the_card_the_leading_ones_first() -> None:
+    many = {f"f{number}": (0.01 * number, 0.01) for number in range(15)} | {"größe | x": (0.4, 0.02)}
+    told = section(model_card(version_of(), importance=many, leading="log_odds"), "Features that it goes by")
+    lines = told.split("\n")
+    assert lines[2].startswith("| größe \\| x | 40.0% | ± 3.9% |")
+    assert lines[3].startswith("| f14 | 14.0% |")
+    assert "The first 12 of 16." in told
+    assert told.endswith("Leading features beside answers: log\\_odds")
+
+
+def test_a_card_without_importance_says_that_it_is_missing() -> None:
+    assert section(model_card(version_of()), "Features that it goes by") == "*not recorded*"
+    nothing = {"a": (0.0, 0.0)}
+    assert (
+        section(model_card(version_of(), importance=nothing), "Features that it goes by") == "*not recorded*"
+    )
+
+
 def test_what_is_recorded_is_on_the_card() -> None:
     version = version_of(metrics={"accuracy": 0.9134}, proof={"rows": 2000, "worst": 4.2e-7})
     change = StageChange(

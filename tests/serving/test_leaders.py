@@ -11,7 +11,7 @@ from fairlead.contracts.contract import Output
 from fairlead.errors import MalformedRequest, RuntimeFailed
 from fairlead.registry.versions import ModelSettings
 from fairlead.runtimes.effects import Effect
-from fairlead.runtimes.leading import LEADING_FILE, Contribution, Leading
+from fairlead.runtimes.leading import LEADING_FILE, Contribution, Leading, Told
 from fairlead.serving.asks import Ask
 from tests.models import SAMPLE, faulty_onnx, iris_contract, lay_plan, lay_version, plan_of
 from tests.serving.conftest import Gateway
@@ -118,15 +118,15 @@ def test_where_it_is_not_cheap_the_answer_has_null_and_the_version_says_why(gate
     model = serve(gateway, onnx[0], leading)
     assert predict(gateway, model).explanation is None
     told = asyncio.run(gateway.plane.leaders.told(model.arms[0]))
-    assert told["scale"] is None
-    assert told["reason"] == ("It is a riddle." if leading else told["reason"])
-    assert told["reason"].endswith(".")
+    assert told.scale is None
+    assert leading is None or told.reason == "It is a riddle."
+    assert told.reason.endswith(".")
 
 
 def test_a_version_says_what_its_explanations_are_measured_in(gateway, onnx):
     model = serve(gateway, onnx[0], terms(1.0, 1.0, 1.0, 1.0))
     told = asyncio.run(gateway.plane.leaders.told(model.arms[0]))
-    assert told == {"scale": "log_odds", "base": {"0": 0.25, "1": 0.0, "2": -0.25}, "reason": None}
+    assert told == Told(scale="log_odds", base={"0": 0.25, "1": 0.0, "2": -0.25})
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"scale": "number"}', None])

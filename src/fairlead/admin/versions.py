@@ -29,6 +29,7 @@ from fairlead.errors import (
     VersionExists,
     VersionNotFound,
 )
+from fairlead.explanations.registered import VersionFeatures, version_features
 from fairlead.registry import artifacts, registration
 from fairlead.registry.card import model_card
 from fairlead.registry.registry import NewVersion, Registry
@@ -127,13 +128,24 @@ def version_routes(registry: Registry, traffic: Traffic, settings: Settings, fol
         """What is recorded about the version, as Markdown; what is missing is said to be missing."""
         name = registry.resolve(model, version)
         about = registry.model(model)
+        version_ = registry.version(model, name)
+        known = version_features(registry, version_.spec)
+        importance = known.importance.features if known.importance is not None else {}
         card = model_card(
-            registry.version(model, name),
+            version_,
+            importance={feature: (one.share, one.error) for feature, one in importance.items()},
+            leading=known.leading.scale or known.leading.reason or "",
             description=about.description,
             aliases=[alias for alias, held in about.aliases.items() if held == name],
             stages=registry.stage_history(model, name),
         )
         return PlainTextResponse(card, media_type="text/markdown; charset=utf-8")
+
+    @routes.get("/{version}/features", summary="What a version goes by", responses=_VERSION)
+    def get_features(model: str, version: str) -> Annotated[VersionFeatures, WIRE]:
+        """The importance of its features on its training data, and what the leading features beside its
+        answers are measured in. For its traffic, see the model's `importance`."""
+        return version_features(registry, registry.spec(model, registry.resolve(model, version)))
 
     @routes.post(
         "/{version}/stage",

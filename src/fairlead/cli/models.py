@@ -12,9 +12,12 @@ from rich.text import Text
 
 from fairlead.cli.shell import Command, Shell
 from fairlead.cli.tables import facts, proof_text, stage_text, sureness_text, table, time_text
+from fairlead.client.explanations import VersionFeatures
 from fairlead.client.registered import Model, Version
 
 __all__ = ["alias", "archive", "card", "configure", "contract", "models", "show", "versions"]
+
+_NORMAL_95 = 1.959964
 
 
 def _reference(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, str | None]:
@@ -97,7 +100,11 @@ def show(shell: Shell, /, reference: tuple[str, str | None]) -> None:
         shell.show(found, _model_facts(found))
     else:
         version = shell.admin.version(model, name)
-        shell.show(version, _version_facts(version))
+        known = shell.admin.version_features(model, version.version)
+        import msgspec
+
+        document = {**msgspec.to_builtins(version), "features": msgspec.to_builtins(known)}
+        shell.show(document, _version_facts(version, known))
 
 
 @click.command(cls=Command, talks_to=("admin",))
@@ -228,7 +235,7 @@ def _model_facts(model: Model) -> Any:
     )
 
 
-def _version_facts(version: Version) -> Any:
+def _version_facts(version: Version, known: VersionFeatures) -> Any:
     lineage = version.spec.get("lineage", {})
     runtime = version.spec.get("runtime", {})
     files = version.spec.get("manifest", {}).get("files", [])
@@ -245,6 +252,17 @@ def _version_facts(version: Version) -> Any:
             **lineage,
             "uncertainty": sureness_text(version.spec),
             "proof": proof_text(version.proof),
+            "goes by": _goes_by(known),
+            "leading features": known.leading.scale or known.leading.reason,
             "registered": f"{time_text(version.created_at)} UTC by {version.created_by}",
         }
     )
+
+
+def _goes_by(known: VersionFeatures) -> list[str] | None:
+    """The features that move its answers most, on its training data."""
+    if known.importance is None:
+        return None
+    ranked = sorted(known.importance.features.items(), key=lambda item: -item[1].share)[:5]
+    told = [f"{name} {one.share:.0%} ± {_NORMAL_95 * one.error:.0%}" for name, one in ranked if one.share]
+    return told or None

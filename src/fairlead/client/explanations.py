@@ -110,6 +110,22 @@ class ImportanceReport(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[ImportanceChange, ...] = ()
 
 
+class Leading(msgspec.Struct, frozen=True, kw_only=True):
+    """What the leading features beside a version's answers are measured in (`scale`), and their mean score,
+    by class where it answers classes; or the `reason` why there are none."""
+
+    scale: str | None = None
+    base: float | dict[str, float] | None = None
+    reason: str | None = None
+
+
+class VersionFeatures(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known since registration of what a version goes by."""
+
+    importance: Importance | None
+    leading: Leading
+
+
 class ExplanationCalls(Session):
     """Asks why."""
 
@@ -119,6 +135,11 @@ class ExplanationCalls(Session):
         path = path_of("models", model, "importance")
         query = {"since": since} | ({} if version is None else {"version": version})
         return self.send(Call(method="GET", path=path, query=query, read=reading(ImportanceReport)))
+
+    def version_features(self, model: str, version: str) -> VersionFeatures:
+        """What a version goes by on its training data, and whether its answers carry leading features."""
+        path = path_of("models", model, "versions", version, "features")
+        return self.send(Call(method="GET", path=path, read=reading(VersionFeatures)))
 
     def explain(self, request_id: str, *, row: int | None = None) -> Explanation:
         """Why that row of the request was answered as it was; `row` is needed where there are several. What

@@ -35,6 +35,9 @@ __all__ = ["leading_of_onnx"]
 
 _BLOCK = 1_024
 _MOST_ROWS = 1_000
+_MOST_FEATURES = 1_000
+_MOST_CELLS = 200_000
+"""So many values of reference rows are looked at: of models with more than 200 features fewer rows."""
 _TOLERANCE = 1e-4
 """A score that was put together may be off by so much: of a probability, or of what a number varies by."""
 _CERTAIN = 1e-3
@@ -65,7 +68,11 @@ def leading_of_onnx(
     table = inputs_of(contract, reference, target)
     if table is None or not table.rows:
         return None
-    chosen = np.random.default_rng(0).choice(table.rows, min(_MOST_ROWS, table.rows), replace=False)
+    width = len(contract.names)
+    if width > _MOST_FEATURES:
+        return Leading(reason=f"The model takes {width} features; {_MOST_FEATURES} are few enough.")
+    count = min(_MOST_ROWS, _MOST_CELLS // width, table.rows)
+    chosen = np.random.default_rng(0).choice(table.rows, count, replace=False)
     rows = [row for place in np.sort(chosen).tolist() for row in table.records(place, place + 1)]
     mixed = [tuple(row) for row in background_rows(contract, profile, np.random.default_rng(0))]
     session, binding = OnnxRuntime(folder, runtime), Binding(contract, runtime)

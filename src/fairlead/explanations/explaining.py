@@ -88,15 +88,22 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explaining:
-    """Explains requests, one at a time. Any thread may use it."""
+    """Explains requests, one at a time, and keeps explanations for so many days. Any thread may use it."""
 
     def __init__(
-        self, registry: Registry, ingest: IngestClient, folder: DataFolder, *, trust_pickle: bool
+        self,
+        registry: Registry,
+        ingest: IngestClient,
+        folder: DataFolder,
+        *,
+        trust_pickle: bool,
+        days: float = math.inf,
     ) -> None:
         self._registry = registry
         self._ingest = ingest
         self._folder = folder
         self._trust_pickle = trust_pickle
+        self._days = days
         self._turn = threading.Lock()
 
     def explain(self, request_id: str, row: int | None = None) -> Explanation:
@@ -119,7 +126,7 @@ class Explaining:
             with self._alone():
                 made = self._made(record)
             with self._registry.database.write() as connection:
-                held = keep(connection, record["prediction_id"], record["model"], made)
+                held = keep(connection, record["prediction_id"], record["model"], made, days=self._days)
         contract = self._registry.spec(record["model"], held.version).contract
         return _told(record, held, features_of(record, contract))
 

@@ -3,7 +3,8 @@ transaction; those that write need a writing one."""
 
 from __future__ import annotations
 
-from datetime import datetime
+import math
+from datetime import datetime, timedelta
 
 import msgspec
 import sqlalchemy as sa
@@ -38,11 +39,16 @@ def kept(connection: sa.Connection, prediction: str) -> Kept | None:
     return None if body is None else msgspec.json.decode(body, type=Kept)
 
 
-def keep(connection: sa.Connection, prediction: str, model: str, made: Kept) -> Kept:
-    """Keeps an explanation unless another was quicker, and answers the one that is kept."""
+def keep(
+    connection: sa.Connection, prediction: str, model: str, made: Kept, *, days: float = math.inf
+) -> Kept:
+    """Keeps an explanation unless another was quicker, and answers the one that is kept. Those that are older
+    by so many days are forgotten."""
     held = kept(connection, prediction)
     if held is not None:
         return held
+    if math.isfinite(days):
+        connection.execute(explanations.delete().where(explanations.c.at < made.at - timedelta(days=days)))
     body = msgspec.json.encode(made).decode()
     connection.execute(
         explanations.insert().values(prediction=prediction, model=model, body=body, at=made.at)

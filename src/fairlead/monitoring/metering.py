@@ -10,7 +10,7 @@ what was used.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -25,6 +25,8 @@ from fairlead.telemetry.counters import ArmCounters, read_counters
 __all__ = ["Meter", "used_between"]
 
 _SHADOW = "shadow"
+_KEPT = timedelta(days=400)
+"""A year can be held against the one before it."""
 _Key = tuple[str, str]
 
 
@@ -42,6 +44,7 @@ class Meter:
         self._place = folder.place
         self._clock = clock
         self._written: dict[_Key, Compute] | None = None
+        self._forgot: datetime | None = None
 
     def read(self) -> None:
         """Adds what was used since the last reading, whoever read, to the hour that it is now.
@@ -59,6 +62,9 @@ class Meter:
                 held = before.get(key)
                 if held is None or now != _seen(held):
                     _write(connection, place, key, hour, held, now)
+            if hour != self._forgot:
+                _forget(connection, place, hour - _KEPT)
+        self._forgot = hour
         self._written = stands
 
 
@@ -97,6 +103,16 @@ def _used(arms: Iterable[ArmCounters]) -> dict[_Key, Compute]:
             answers=held.answers + (0 if shadow else cells["ok"]),
         )
     return {key: one for key, one in found.items() if one != Compute()}
+
+
+def _forget(connection: sa.Connection, place: str, before: datetime) -> None:
+    """Forgets hours that began before then, but for the newest of each version: the next is counted from
+    it."""
+    c = compute_hours.c
+    later = compute_hours.alias()
+    same = sa.and_(later.c.place == c.place, later.c.model == c.model, later.c.version == c.version)
+    newer = sa.exists().where(same, later.c.hour > c.hour)
+    connection.execute(compute_hours.delete().where(c.place == place, c.hour < before, newer))
 
 
 def _latest(connection: sa.Connection, place: str) -> dict[_Key, Any]:

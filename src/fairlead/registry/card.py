@@ -16,6 +16,7 @@ __all__ = ["model_card"]
 
 _MISSING = "*not recorded*"
 _LISTED = 12
+_NORMAL_95 = 1.959964
 
 
 def model_card(
@@ -25,11 +26,15 @@ def model_card(
     aliases: Sequence[str] = (),
     stages: Sequence[StageChange] = (),
     reference: Mapping[str, Any] | None = None,
+    importance: Mapping[str, tuple[float, float]] | None = None,
+    leading: str = "",
 ) -> str:
     """The version's card in Markdown.
 
     `description` is the model's, `aliases` those that mean this version, `stages` its history, `reference` a
-    summary of the training data's profile (label to value). Text from people is shown as text: none of it
+    summary of the training data's profile (label to value), `importance` the share of each feature in what
+    moves the answers with its standard error, `leading` what the leading features beside answers are
+    measured in, or why there are none. Text from people is shown as text: none of it
     becomes markup.
     """
     spec = version.spec
@@ -42,6 +47,7 @@ def model_card(
         ("Data contract", _contract(spec.contract)),
         ("Reference data", _facts(reference.items()) if reference else _MISSING),
         ("Uncertainty", _facts(_sureness(spec)) if spec.uncertainty else _MISSING),
+        ("Features that it goes by", _importance(importance or {}, leading)),
         ("Conversion proof", _facts(version.proof.items()) if version.proof else _MISSING),
         ("Measured at registration", _facts(_measured(version.probe)) if version.probe else _MISSING),
         ("Serving settings", _facts(_settings(spec.settings))),
@@ -50,6 +56,20 @@ def model_card(
     ]
     body = "\n\n".join(f"## {title}\n\n{content}" for title, content in sections)
     return f"# {_text(version.model)} {_text(version.version)}\n\n{body}\n"
+
+
+def _importance(importance: Mapping[str, tuple[float, float]], leading: str) -> str:
+    """The features that move most, those that move nothing left out."""
+    ranked = sorted(importance.items(), key=lambda item: -item[1][0])
+    rows = [
+        (name, f"{share:.1%}", f"± {_NORMAL_95 * error:.1%}")
+        for name, (share, error) in ranked[:_LISTED]
+        if share
+    ]
+    table = _table(("Feature", "Share of what moves answers", "95 %"), rows) if rows else _MISSING
+    if len(ranked) > _LISTED and rows:
+        table += f"\n\nThe first {len(rows)} of {len(ranked)}."
+    return f"{table}\n\nLeading features beside answers: {_text(leading)}" if leading else table
 
 
 def _measured(probe: Mapping[str, Any]) -> list[tuple[str, Any]]:

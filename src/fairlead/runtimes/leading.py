@@ -15,11 +15,11 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from fairlead.contracts.contract import Contract
+from fairlead.contracts.contract import Contract, class_name
 from fairlead.runtimes.effects import Effect, lookup
 from fairlead.runtimes.trees import Trees, Walk
 
-__all__ = ["LEADING_FILE", "TOP", "Contribution", "Leader", "Leading", "Scale"]
+__all__ = ["LEADING_FILE", "NO_LEADING", "TOP", "Contribution", "Leader", "Leading", "Scale", "Told"]
 
 LEADING_FILE = "leading.json"
 """The name of the document among the files of a version."""
@@ -55,6 +55,21 @@ class Leading(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = ""
 
 
+NO_LEADING = Leading(
+    reason="The version came without leading features: they are found when an ONNX model is registered with a"
+    " reference."
+)
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What the leading features of a version's answers are measured in, `scale`, and from which mean score,
+    `base`: by class where it answers classes. Without either the `reason` says why its answers carry none."""
+
+    scale: Scale | None = None
+    base: float | dict[str, float] | None = None
+    reason: str | None = None
+
+
 class Leader:
     """Finds the leading features of rows that a version has answered."""
 
@@ -84,6 +99,15 @@ class Leader:
         if sign < 0 and self.leading.scale == "probability":
             return 1.0 - self.leading.base[0]
         return sign * (self.leading.base[number] - mean)
+
+    def told(self) -> Told:
+        """What there is to know of them."""
+        leading = self.leading
+        if leading.reason:
+            return Told(reason=leading.reason)
+        if leading.scale == "number":
+            return Told(scale=leading.scale, base=self.base(None))
+        return Told(scale=leading.scale, base={class_name(one): self.base(one) for one in self._places})
 
     def contributions(self, row: Sequence[Any], value: Any) -> list[float] | None:
         """What each feature did, in contract order; with `base` they add up to the score. None as in

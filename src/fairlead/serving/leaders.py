@@ -10,24 +10,17 @@ import asyncio
 import hashlib
 import logging
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from fairlead.contracts.contract import class_name
 from fairlead.registry.versions import VersionSpec
-from fairlead.runtimes.leading import LEADING_FILE, Contribution, Leader, Leading
+from fairlead.runtimes.leading import LEADING_FILE, NO_LEADING, Contribution, Leader, Leading, Told
 from fairlead.serving.asks import Ask
 from fairlead.serving.live import LiveArm, LoadedVersion
 
 __all__ = ["Leaders"]
 
 logger = logging.getLogger(__name__)
-
-_NONE = Leading(
-    reason="The version came without leading features: they are found when an ONNX model is registered with a"
-    " reference."
-)
 
 
 class Leaders:
@@ -45,17 +38,9 @@ class Leaders:
         leader = await self.of(arm.version)
         return None if leader.leading.reason else leader.top(ask.row, prediction.value)
 
-    async def told(self, arm: LiveArm) -> dict[str, Any]:
-        """What the leading features of a version's answers are measured in, and from which mean score, by
-        class where it answers classes; or the reason why its answers carry none."""
-        leader = await self.of(arm.version)
-        leading = leader.leading
-        if leading.reason:
-            return {"scale": None, "base": None, "reason": leading.reason}
-        if leading.scale == "number":
-            return {"scale": leading.scale, "base": leader.base(None), "reason": None}
-        base = {class_name(one): leader.base(one) for one in arm.version.spec.contract.output.classes}
-        return {"scale": leading.scale, "base": base, "reason": None}
+    async def told(self, arm: LiveArm) -> Told:
+        """What there is to know of the leading features of the arm's version."""
+        return (await self.of(arm.version)).told()
 
     async def of(self, version: LoadedVersion) -> Leader:
         """What reads them off the version's rows; with a `reason` where nothing can."""
@@ -72,7 +57,7 @@ def _read(versions: Path, spec: VersionSpec) -> Leader:
 def _document(path: Path, spec: VersionSpec) -> Leading:
     digest = next((file.sha256 for file in spec.manifest.files if file.path == LEADING_FILE), None)
     if digest is None:
-        return _NONE
+        return NO_LEADING
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != digest:

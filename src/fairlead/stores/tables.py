@@ -311,6 +311,7 @@ explanations = Table(
     _text("body"),  # Kept, without the features' values
     _at(),
 )
+Index(None, explanations.c.at)
 
 COMPUTE = ("run_ns", "shadow_ns", "load_ns", "rows", "answers")
 
