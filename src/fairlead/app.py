@@ -11,13 +11,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fairlead.settings import Settings
 
-__all__ = ["run_control"]
+__all__ = ["run_control", "verify_configured"]
 
 logger = logging.getLogger(__name__)
 
 _LAST_ANSWERS_SECONDS = 5
 _SETTLE_SECONDS = 5.0
 """Control and the agent start together; the first commands wait so long for the first gateway's report."""
+
+
+def verify_configured(settings: Settings) -> None:
+    """Refuses what control would not start with, before a process is begun that ends with it again and again.
+
+    Raises `InvalidRetraining` for trainers and policies, `InvalidAlerts` for alerts.toml.
+    """
+    if settings.trainers or settings.retraining:
+        from fairlead.retraining.reading import read_policies, read_trainers
+
+        read_policies(settings.retraining, read_trainers(settings.trainers))
+    from pathlib import Path
+
+    if settings.alerts_file or Path("alerts.toml").exists():
+        from fairlead.alerts.reading import read_file
+
+        read_file(settings.alerts_file)
 
 
 def run_control(settings: Settings) -> None:

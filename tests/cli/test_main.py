@@ -239,6 +239,29 @@ def test_an_unknown_setting_names_the_nearest_and_where_it_stands(tmp_path: Path
     assert json.loads(result.stderr)["nearest"] == "log_fsync"
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        (
+            "fairlead.toml",
+            '[trainers.shop]\ncommand = ["true"]\n[retraining.shop]\ntrainer = "shop"\n'
+            'plan = { strategy = "direct" }\n',
+            "a candidate is watched",
+        ),
+        ("alerts.toml", "[rules.errrors]\nfor = 3\n", "errrors"),
+    ],
+)
+@pytest.mark.parametrize("command", ["up", "control", "doctor"])
+def test_what_control_would_refuse_is_refused_before_it_is_started(
+    tmp_path: Path, name: str, text: str, words: str, command: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    result = run(command)
+    assert result.exit_code == 1
+    assert words in " ".join((result.stderr + result.stdout).split())
+    assert not (tmp_path / "fairlead-data").exists()
+
+
 def test_a_value_that_breaks_its_rule_is_refused_by_name() -> None:
     result = run("up", "--port", "70000")
     assert result.exit_code == 1

@@ -125,6 +125,18 @@ def test_a_pickle_is_not_asked_here(line: LinearRegression) -> None:
         said(line, reference=table, target=answers, calibration=(table, answers), trust_pickle=True)
 
 
+def test_a_table_has_the_labels_in_the_column_that_is_the_target() -> None:
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame({"x": rng.normal(size=200)}).assign(y=lambda one: 2 * one.x + rng.normal(size=200))
+    line = LinearRegression().fit(table[["x"]], table.y)
+    apart = said(line, reference=table, target="y", calibration=(table[["x"]], table.y))
+    assert apart is not None
+    assert said(line, reference=table, target="y", calibration=table) == apart
+    for target in (table.y, None):
+        with pytest.raises(InvalidReference, match="have no labels"):
+            said(line, reference=table[["x"]], target=target, calibration=table)
+
+
 def test_a_calibration_without_a_column_of_the_model_names_it(line: LinearRegression) -> None:
     table, answers = drawn(40, 7)
     with pytest.raises(InvalidReference, match="größe"):

@@ -155,6 +155,16 @@ def test_a_category_that_nobody_had_gets_what_the_model_makes_of_it() -> None:
     assert found.leader.top(uncounted, 1) is None  # what other counts do was never asked
 
 
+@pytest.mark.parametrize("last", [RandomForestClassifier(5, random_state=0), LogisticRegression()])
+def test_an_encoder_that_bears_no_unseen_category_leaves_only_that_unknown(last: Any) -> None:
+    table = MIXED[["b", "größe"]]
+    strict = ColumnTransformer([("numbers", StandardScaler(), ["b"]), ("words", OneHotEncoder(), ["größe"])])
+    found = Found(make_pipeline(strict, last).fit(table, PAIR), table)
+    assert found.leading.reason == ""
+    assert all(found.leader.top(row, 1) is not None for row in found.rows)
+    assert found.leader.top((0.5, "riesig 🐘"), 1) is None
+
+
 def test_numbers_beyond_all_bounds_have_no_leading_features_instead_of_infinite_ones() -> None:
     found = Found(LinearRegression().fit(NUMBERS, SIZES), NUMBERS)
     assert found.leader.top((1.7e308, -1.7e308, 1.7e308, 0.0), 0.0) is None

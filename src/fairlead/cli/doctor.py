@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import msgspec
 
+from fairlead.app import verify_configured
 from fairlead.cli.shell import DONE, REFUSED, Command, Shell
 from fairlead.errors import FairleadError, PortInUse
 from fairlead.serving.folder import DataFolder
@@ -71,6 +72,7 @@ def examine(flags: dict[str, Any]) -> Iterator[Finding]:
     yield _libraries()
     try:
         settings = load_settings(flags)
+        verify_configured(settings)
     except FairleadError as error:
         yield Finding(about="settings", state="failed", found=error.message, remedy=error.remedy)
         return

@@ -176,8 +176,11 @@ def _run(shell: Shell, flags: dict[str, Any], roles: tuple[str, ...]) -> None:
 
     settings = load_settings(flags)
     configure_logs("supervise", level=settings.log_level, form=settings.log_format)
-    supervisor = Supervisor(settings, roles)
+    if "control" in roles:
+        from fairlead.app import verify_configured
 
+        verify_configured(settings)
+    supervisor = Supervisor(settings, roles)
     supervisor.run(lambda running: shell.show(_addresses(running, roles), _banner(running, roles)))
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fairlead.client.importances import inputs_of
 from fairlead.contracts.contract import Contract, Output
 from fairlead.contracts.profile import ReferenceProfile
-from fairlead.errors import NotExplainable
+from fairlead.errors import NotExplainable, RuntimeFailed
 from fairlead.runtimes.base import OutputNames, Runtime, RuntimeSpec
 from fairlead.runtimes.binding import Binding, Prediction, Row
 from fairlead.runtimes.effects import Effect, find_effects, lookup, shifted
@@ -89,7 +89,7 @@ def leading_of_onnx(
                 )
             except NotExplainable as other:
                 raise NotExplainable(f"{other.message} {reason.message}") from other
-    except NotExplainable as reason:
+    except (NotExplainable, RuntimeFailed) as reason:
         return Leading(reason=reason.message)
     finally:
         session.close()
@@ -250,8 +250,21 @@ def _inside(
         (Path(folder) / "model.onnx").write_bytes(with_output(model, node.source, double))
         spec = msgspec.structs.replace(runtime, entry="model.onnx", outputs=OutputNames(value=node.source))
         session = OnnxRuntime(folder, spec)
+
+    def ask(rows: Sequence[Row]) -> Array:
+        try:
+            return _matrix(session.run(binding.encode(rows))[node.source])
+        except RuntimeFailed:  # an encoder that bears no category that it has not seen
+            if len(rows) == 1:
+                return np.array([[np.inf]])
+        found = [ask([row]) for row in rows]
+        width = max(one.shape[1] for one in found)
+        return np.concatenate(
+            [one if one.shape[1] == width else np.full((1, width), np.inf) for one in found]
+        )
+
     try:
-        yield lambda rows: _matrix(session.run(binding.encode(rows))[node.source])
+        yield ask
     finally:
         session.close()
 

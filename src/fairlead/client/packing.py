@@ -57,7 +57,7 @@ def packed(
     *,
     reference: Any = None,
     target: Any = None,
-    calibration: tuple[Any, Any] | None = None,
+    calibration: Any = None,
     contract: Contract | Path | str | None = None,
     tolerance: float = 1e-5,
     trust_pickle: bool = False,
@@ -325,13 +325,13 @@ class _Packer:
 
 
 def _uncertainty(
-    package: Package, reference: Any, target: Any, calibration: tuple[Any, Any] | None
+    package: Package, reference: Any, target: Any, calibration: Any
 ) -> tuple[Uncertainty | None, tuple[float, ...]]:
     """How sure the answers are, by rows given for this, else by the reference: what that cannot say is left
     out. And the scores of those rows."""
     if calibration is None and target is None:
         return None, ()
-    rows, labels = (reference, target) if calibration is None else calibration
+    rows, labels = (reference, target) if calibration is None else _labelled(calibration, target)
     try:
         if package.runtime.kind != "onnx":
             raise InvalidReference(
@@ -347,6 +347,18 @@ def _uncertainty(
         if calibration is not None:
             raise
         return None, ()
+
+
+def _labelled(calibration: Any, target: Any) -> tuple[Any, Any]:
+    """The rows and their labels. A table has them in the column that is the target of the reference, too."""
+    if isinstance(calibration, tuple) and len(calibration) == 2:
+        return calibration
+    if isinstance(calibration, tuple) or not isinstance(target, str):
+        raise InvalidReference(
+            "The rows of the calibration have no labels.",
+            remedy="Give calibration=(rows, labels), or a table and the name of its column as target.",
+        )
+    return calibration, target
 
 
 def _only(folder: Path, names: list[str]) -> str:

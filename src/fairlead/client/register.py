@@ -27,7 +27,7 @@ def register(
     *,
     reference: Any = None,
     target: Any = None,
-    calibration: tuple[Any, Any] | None = None,
+    calibration: Any = None,
     metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
     contract: Contract | Path | str | None = None,
@@ -60,9 +60,9 @@ def register(
     on the bins of the first version under the same contract that had one; what an ONNX model goes by is found
     on some of them. The rows themselves are not sent.
     `target` names its column that is the answer, or holds the answers.
-    `calibration` holds further rows, which the model was not trained on, and their answers (or the name of
-    their column): they say how sure its answers are. Without it the reference says so where it has a target,
-    which is optimistic when the model was trained on it.
+    `calibration` holds further rows, which the model was not trained on: a table with the column `target`, or
+    rows and their answers (or the name of their column). They say how sure its answers are. Without it the
+    reference says so where it has a target, which is optimistic when the model was trained on it.
     `contract` (a `Contract`, a path, or TOML or JSON text) takes the place of the one inferred from it.
     `metrics`, `tags`, `training_data` (a tag of the data) and `run` (the address of the training run) are
     noted, together with the revision of the code in the working folder and a fingerprint of `reference`. In a

@@ -126,11 +126,11 @@ def _tried(field: Field, column: Sequence[Any]) -> list[Any]:
 
 
 def _effect(field: Field, tried: list[Any], found: Array, numbers: Array) -> Effect:
+    known: Any = ~np.isinf(found).any(axis=1)
     same = (found == numbers) | (np.isnan(found) & np.isnan(numbers))
-    at = np.flatnonzero(~same.all(axis=0))
+    at = np.flatnonzero(~same[known].all(axis=0))
     found = found[:, at]
     places = tuple(at.tolist())
-    known: Any = ~np.isinf(found).any(axis=1)
     null, other = None, None
     if field.nullable:
         if known[0]:
