@@ -69,26 +69,23 @@ class Everywhere:
         self._put: _Sighting | None = None
 
     def look(self, now: datetime) -> list[Finding]:
-        """What was found here and by the others, for the control that tells of it. Raises what the look here
-        raises."""
+        """What was found here and by the others, for the control that tells of it; a machine at which nothing
+        could be found keeps none of the others from being told of. Raises `StoreUnavailable`."""
         here = self._look(now)
-        place = self._place()
         with self._database.read() as connection:
-            there = [one for one in _read(connection, self.name) if one.place != place]
-        fresh = [one for one in there if now - one.at <= _FRESH]
-        found = joined([here, *fresh])
+            there = [one for one in _read(connection, self.name) if one.place != here.place]
+        fresh = [here, *(one for one in there if now - one.at <= _FRESH)]
+        found = joined(fresh)
+        found += [self._looked_at(one, one.error, now) for one in fresh]
         for one in there if self._tells_of_missing else ():
             late = now - one.at
-            if one not in fresh and late <= _GONE:
+            if _FRESH < late <= _GONE:
                 told = f"Nobody looks at the gateways of {one.host}: its control was heard of "
-                told += f"{late.total_seconds():.0f} s ago."
-                found.append(_trouble(f"{self.name} of {one.host}", told, one.at, now))
-            elif one.error is not None and one in fresh:
-                found.append(_trouble(f"{self.name} of {one.host}", one.error, one.at, now))
+                found.append(self._looked_at(one, f"{told}{late.total_seconds():.0f} s ago.", now))
         return found
 
     def glance(self, now: datetime) -> None:
-        """Looks and puts what is found, for the control that tells of it."""
+        """Looks and puts what is found, for the control that tells of it. Raises `StoreUnavailable`."""
         self._look(now)
 
     def leave(self) -> None:
@@ -99,14 +96,20 @@ class Everywhere:
 
     def _look(self, now: datetime) -> _Sighting:
         place = self._place()
+        sighting = _Sighting(place=place, host=self._host, at=now)
         try:
-            found = tuple(self._local.look(now))
+            sighting = msgspec.structs.replace(sighting, findings=tuple(self._local.look(now)))
         except FairleadError as error:
-            self._keep(_Sighting(place=place, host=self._host, at=now, error=str(error)))
-            raise
-        sighting = _Sighting(place=place, host=self._host, at=now, findings=found)
+            sighting = msgspec.structs.replace(sighting, error=str(error))
         self._keep(sighting)
         return sighting
+
+    def _looked_at(self, one: _Sighting, problem: str | None, now: datetime) -> Finding:
+        subject = f"{self.name} of {one.host}"
+        return Finding(
+            model="", kind="monitoring", subject=subject, status="ok" if problem is None else "alarm",
+            sentence=problem or f"{subject} could be looked at.", start=one.at, end=now,
+        )  # fmt: skip
 
     def _keep(self, one: _Sighting) -> None:
         before = self._put
@@ -147,12 +150,6 @@ def _rank(finding: Finding) -> int:
 
 def _is_well(one: _Sighting) -> bool:
     return one.error is None and all(finding.status != "alarm" for finding in one.findings)
-
-
-def _trouble(subject: str, told: str, since: datetime, now: datetime) -> Finding:
-    return Finding(
-        model="", kind="monitoring", subject=subject, status="alarm", sentence=told, start=since, end=now
-    )
 
 
 def _read(connection: sa.Connection, looker: str) -> list[_Sighting]:
