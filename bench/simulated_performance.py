@@ -1,13 +1,14 @@
 """What the alarm of performance is worth, on real labels: how often it is false, and how soon it comes.
 
-    python bench/simulated_performance.py [--quiet 1000] [--runs 200] [--seed 1]
+    python bench/simulated_performance.py [--quiet 1000] [--runs 200] [--looks 1000] [--seed 1]
 
 People of Massachusetts in shuffled order, with what a model said of each and whether it was right: 100
 labels an hour, the first 1,000 of them the reference. First months without drift, and months whose risk is
 exactly as high as it may be, watched by `monitoring.risk` for at most one false alarm in 30 days; beside it
 a z-test of the last 1,000 labels at every look, and a fixed drop of 5 points in them. Then answers that go
 wrong after ten good days, and after how many labels that is found, beside detectors that always and never
-fire. Ends with 1 when a figure is worse than promised. Prints JSON, and tables (on standard error).
+fire; last, looks at all else that labels tell (`quiet_looks.py`). Ends with 1 when a figure is worse than
+promised. Prints JSON, and tables (on standard error).
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.delays import told
+from bench.quiet_looks import broken_looks, looks, looks_table
 from tests.data.employment import employment
 
 from fairlead.experiments.aggregates import Proportion
 from fairlead.monitoring.answered import LEAST_REFERENCE
+from fairlead.monitoring.detectors import Follower
 from fairlead.monitoring.risk import TOLERANCE, Step, limit_of, watch
+from fairlead.registry.versions import DetectorName
 
 __all__ = ["broken", "simulate", "tables"]
 
@@ -57,7 +61,12 @@ RULES = {
     "stated": "the same, and accuracy stated at registration",
     "z": "z-test of the last 1,000 at every look, p < 0.05",
     "drop": "5 points below the reference in the last 1,000",
+    "adwin": "ADWIN (river), as performance_detector=adwin",
+    "page-hinkley": "Page-Hinkley (river), likewise",
 }
+DETECTORS: tuple[DetectorName, ...] = ("adwin", "page-hinkley")
+ONE_IN = 10
+"""Of months and runs those detectors, which take every label by itself, see one in so many."""
 
 
 class Change(NamedTuple):
@@ -88,7 +97,7 @@ def raised(wrong: Wrong, share: float, generator: np.random.Generator) -> Wrong:
     return wrong | (generator.random(len(wrong)) < (share - before) / (1.0 - before))
 
 
-def simulate(quiet: int, runs: int, seed: int) -> dict[str, Any]:
+def simulate(quiet: int, runs: int, looked: int, seed: int) -> dict[str, Any]:
     generator = np.random.default_rng(seed)
     people = employment()
     held: Wrong = people.prediction != people.label
@@ -99,6 +108,7 @@ def simulate(quiet: int, runs: int, seed: int) -> dict[str, Any]:
         "no_drift": calm(held, generator, quiet, at_the_limit=False),
         "at_the_limit": calm(held, generator, quiet, at_the_limit=True),
         "detection": [detection(held, one, generator, runs) for one in CHANGES],
+        "nothing_changed": looks(looked, AN_HOUR, np.random.default_rng((seed, 1))),
     }
 
 
@@ -110,9 +120,11 @@ def calm(held: Wrong, generator: np.random.Generator, runs: int, *, at_the_limit
     what each of our rules lets it be, and no other rule is asked."""
     names = [name for name in RULES if not at_the_limit or name in _limits(held, held)]
     months, soon = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-    for _ in range(runs):
+    for run in range(runs):
         reference, month = _drawn(held, generator, DAYS * HOURS)
         for name in names:
+            if name in DETECTORS and run % ONE_IN:
+                continue
             stream = month
             if at_the_limit:
                 stream = raised(month, _limits(held, reference)[name], generator)
@@ -134,11 +146,13 @@ def _drawn(held: Wrong, generator: np.random.Generator, hours: int) -> tuple[Wro
 def detection(held: Wrong, one: Change, generator: np.random.Generator, runs: int) -> dict[str, Any]:
     """After how many labels of what goes wrong each rule rings."""
     delays: dict[str, list[float]] = {name: [] for name in RULES}
-    for _ in range(runs):
+    for run in range(runs):
         reference, stream = _drawn(held, generator, GOOD + LONGEST)
         onset = GOOD * AN_HOUR
         stream = np.concatenate([stream[:onset], one.change(stream[onset:], generator)])
         for name in RULES:
+            if name in DETECTORS and run % ONE_IN:
+                continue
             first = first_alarm(name, held, reference, stream, GOOD)
             delays[name].append(math.inf if first is None else (first + 1 - GOOD) * AN_HOUR)
     return {
@@ -156,6 +170,9 @@ def detection(held: Wrong, one: Change, generator: np.random.Generator, runs: in
 def first_alarm(name: str, held: Wrong, reference: Wrong, stream: Wrong, since: int) -> int | None:
     """The first hour from `since` on at whose end the rule rings."""
     hours = stream.reshape(-1, AN_HOUR).sum(axis=1)
+    for detector in DETECTORS:
+        if name == detector:
+            return _followed(hours, detector, reference, since)
     limit = _limits(held, reference).get(name)
     if limit is not None:
         return _watched(hours, limit, since)
@@ -190,6 +207,16 @@ def _watched(hours: NDArray[np.int64], limit: float, since: int) -> int | None:
     return next((end - 1 for end in ends if watch(steps[:end], limit, needed=NEEDED).rings), None)
 
 
+def _followed(hours: NDArray[np.int64], detector: DetectorName, reference: Wrong, since: int) -> int | None:
+    limit = limit_of(Proportion(len(reference), float(reference.sum())))
+    follower = Follower(detector, 1.0 if limit is None else limit)
+    for hour, wrong in enumerate(hours):
+        follower.add(Step(n=AN_HOUR, total=float(wrong)))
+        if hour >= since and follower.now.rings:
+            return hour
+    return None
+
+
 # --- what is said of it -------------------------------------------------------------------------------------
 
 
@@ -208,7 +235,7 @@ def broken(found: dict[str, Any]) -> list[str]:
         worst = flip[name]["worst"]
         if worst is None or worst > WITHIN:
             faults.append(f"{FLIPPED}: found after {worst} labels, promised {WITHIN}")
-    return faults
+    return faults + broken_looks(found["nothing_changed"])
 
 
 def tables(found: dict[str, Any]) -> str:
@@ -223,6 +250,8 @@ def tables(found: dict[str, Any]) -> str:
         f"{months * SOON // DAYS:>12,}{months:>9,}",
     ]
     for name, rule in RULES.items():
+        if name in DETECTORS:
+            rule += f", of {-(-months // ONE_IN):,}"
         line = f"{rule:<52}{calm_['rang_soon'][name]:>10,}{calm_['rang'][name]:>9,}"
         if name in edge["rang"]:
             line += f"{edge['rang_soon'][name]:>12,}{edge['rang'][name]:>9,}"
@@ -232,8 +261,12 @@ def tables(found: dict[str, Any]) -> str:
     lines += ["", "labels until it is found: median (worst)"]
     for name, rule in {**RULES, "always": "always fires", "never": "never fires"}.items():
         lines.append(rule)
-        lines += [f"    {one['change']:<48}{_cell(one[name], one['runs']):>30}" for one in found["detection"]]
-    return "\n".join(lines)
+        few = ONE_IN if name in DETECTORS else 1
+        lines += [
+            f"    {one['change']:<48}{_cell(one[name], -(-one['runs'] // few)):>30}"
+            for one in found["detection"]
+        ]
+    return "\n".join([*lines, "", *looks_table(found["nothing_changed"])])
 
 
 def _cell(one: dict[str, Any], runs: int) -> str:
@@ -249,9 +282,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="What the alarm of performance is worth.")
     parser.add_argument("--quiet", type=int, default=1_000, help="months without drift")
     parser.add_argument("--runs", type=int, default=200, help="runs of each change")
+    parser.add_argument("--looks", type=int, default=1_000, help="looks at weeks in which nothing changed")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    found = simulate(options.quiet, options.runs, options.seed)
+    found = simulate(options.quiet, options.runs, options.looks, options.seed)
     print(tables(found), file=sys.stderr)
     print(json.dumps(found, indent=2))
     for fault in broken(found):

@@ -7,7 +7,7 @@ from bench.simulated_performance import broken, first_alarm, raised, simulate, t
 
 
 def test_months_without_drift_are_quiet_and_a_flipped_concept_is_found_in_time() -> None:
-    found = simulate(6, 2, 7)
+    found = simulate(6, 2, 2, 7)
     assert broken(found) == []
     assert found["no_drift"]["rang"]["fairlead"] == 0
     assert found["no_drift"]["rang"]["z"] > 0
@@ -16,14 +16,16 @@ def test_months_without_drift_are_quiet_and_a_flipped_concept_is_found_in_time()
 
 
 def test_the_same_seed_tells_the_same() -> None:
-    assert simulate(1, 1, 7) == simulate(1, 1, 7)
+    assert simulate(1, 1, 1, 7) == simulate(1, 1, 1, 7)
 
 
 def test_what_is_worse_than_promised_is_named() -> None:
-    found = simulate(6, 1, 1)
+    found = simulate(6, 1, 1, 1)
     found["at_the_limit"]["rang_soon"]["narrow"] = 6
     found["detection"][0]["stated"] = {"median": None, "worst": None, "missed": 1}
-    assert [fault.split(":")[0] for fault in broken(found)] == ["at_the_limit", "concept flips"]
+    found["nothing_changed"]["alarms"]["as it ships"]["fairness"] = 2
+    wrong = ["at_the_limit", "concept flips", "nothing changed, as it ships"]
+    assert [fault.split(":")[0] for fault in broken(found)] == wrong
     assert "–" in tables(found)
 
 

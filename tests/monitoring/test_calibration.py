@@ -54,6 +54,25 @@ def test_right_scores_are_beyond_the_limit_about_once_in_a_thousand_times() -> N
     assert beyond <= 8
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
+def test_right_scores_are_beyond_a_limit_no_more_often_than_was_asked_for(alpha: float) -> None:
+    generator = np.random.default_rng(5)
+    beyond = 0
+    for _ in range(500):
+        score = generator.random(1_000)
+        cells = scored(score, score > 0.5, generator.random(1_000) < score)
+        found = calibration(cells, alpha=alpha)
+        assert found is not None
+        beyond += found.excess > found.limit
+    assert beyond <= 500 * alpha
+
+
+def test_scores_without_doubt_leave_nothing_to_chance() -> None:
+    found = calibration(scored([0.0, 1.0] * 50, [False, True] * 50, [0, 1] * 50))
+    assert found is not None
+    assert (found.ece, found.floor, found.limit) == (0.0, 0.0, 0.0)
+
+
 def test_scores_that_are_too_sure_are_far_beyond_the_limit() -> None:
     generator = np.random.default_rng(3)
     truth = generator.random(3_000)

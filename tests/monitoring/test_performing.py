@@ -264,6 +264,9 @@ def test_how_much_is_too_much_and_when_labels_are_due_are_settings_of_the_model(
     performing = Performing(served.registry, served.client)
     rules = performing.rules("shop")
     assert (rules.steps, rules.tolerance, rules.gap) == (240.0, 0.02, 0.3)
+    assert rules.alpha == pytest.approx(1 / (10 * 144 * 3))
+    seldom = Performing(served.registry, served.client, looks_a_day=24.0)
+    assert seldom.rules("shop").alpha == pytest.approx(1 / (10 * 24 * 3))
     assert performing.seen("shop", "v1", START, START + DAY).mature == START + 18 * HOUR
 
 

@@ -35,6 +35,8 @@ __all__ = [
     "joined",
     "loss_of",
     "performance_of",
+    "risk_limit",
+    "risk_steps",
 ]
 
 LEAST_REFERENCE = 1_000
@@ -106,14 +108,15 @@ def covered_of(seen: Seen, *, tolerance: float, needed: float) -> Coverage | Non
     return coverage_of(seen.uncertainty, seen.window.sure, hours, tolerance=tolerance, needed=needed)
 
 
-def calibration_of(seen: Seen) -> Calibration | None:
+def calibration_of(seen: Seen, *, alpha: float = 0.001) -> Calibration | None:
     """How the probabilities of the window stand: of the positive class of two, else of the class that was
-    answered. None without labels or probabilities."""
-    return calibration(scored_cells(seen.window.classes, seen.positive))
+    answered. None without labels or probabilities. `alpha` is that of `calibration`."""
+    return calibration(scored_cells(seen.window.classes, seen.positive), alpha=alpha)
 
 
-def fairness_of(seen: Seen) -> list[Fairness]:
-    """Each slice of the window; none where there is no positive class to be chosen for."""
+def fairness_of(seen: Seen, *, alpha: float = 0.05) -> list[Fairness]:
+    """Each slice of the window; none where there is no positive class to be chosen for. A gap lies within its
+    limits but for a chance of `alpha`."""
     positive = seen.positive
     if positive is None:
         return []
@@ -127,7 +130,7 @@ def fairness_of(seen: Seen) -> list[Fairness]:
             for name, part in parts.items()
         }  # fmt: skip
         labelled = {name: confusion_of(part.classes, positive) for name, part in parts.items()}
-        found.append(fairness(feature, selected, labelled))
+        found.append(fairness(feature, selected, labelled, alpha=alpha))
     return found
 
 
@@ -162,15 +165,24 @@ def loss_of(seen: Seen) -> tuple[str, int]:
 
 def risk_of(seen: Seen, *, tolerance: float, needed: float) -> Risk | None:
     """The state of the primary alarm; None without a reference."""
+    limit = risk_limit(seen, tolerance=tolerance)
+    return None if limit is None else watch(risk_steps(seen), limit, needed=needed)
+
+
+def risk_limit(seen: Seen, *, tolerance: float) -> float | None:
+    """The risk above which is too much; None without a reference, and where no risk could be higher."""
     limit: float | None = None
     if seen.stated is not None and seen.output.kind == "class":
         limit = 1.0 - seen.stated + tolerance
     elif seen.reference is not None:
         limit = limit_of(lost(seen, seen.reference), tolerance=tolerance)
-    if limit is None or not 0.0 < limit < 1.0:
-        return None
-    steps = (lost(seen, group) for group in seen.steps)
-    return watch((Step(n=step.n, total=step.successes) for step in steps), limit, needed=needed)
+    return limit if limit is not None and 0.0 < limit < 1.0 else None
+
+
+def risk_steps(seen: Seen) -> list[Step]:
+    """The losses of each hour since the reference."""
+    held = [lost(seen, group) for group in seen.steps]
+    return [Step(n=one.n, total=one.successes) for one in held]
 
 
 def lost(seen: Seen, group: Labelled) -> Proportion:

@@ -63,13 +63,13 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     bins: tuple[Bin, ...]
 
 
-def calibration(cells: Scored, bins: int = BINS) -> Calibration | None:
-    """All of it; None without labels."""
+def calibration(cells: Scored, bins: int = BINS, *, alpha: float = 0.001) -> Calibration | None:
+    """All of it; None without labels. `alpha` is the chance that a right model's excess is above `limit`."""
     n = int(cells.labelled.sum())
     if not n:
         return None
     by_mass = reliability(cells, "mass", bins)
-    floor, spread = _by_chance(by_mass, n)
+    floor, limit = _by_chance(by_mass, n, alpha)
     p, labelled = cells.score, cells.labelled
     missed = float((cells.positive - labelled * p).sum())
     variance = float((labelled * p * (1.0 - p)).sum())
@@ -80,16 +80,12 @@ def calibration(cells: Scored, bins: int = BINS) -> Calibration | None:
         ece_mass=found,
         floor=floor,
         excess=found - floor,
-        limit=_THOUSANDTH * spread,
+        limit=limit,
         shift=missed / n,
         z=missed / math.sqrt(variance) if variance > 0.0 else (0.0 if missed == 0.0 else math.inf * missed),
         brier=brier(cells, bins),
         bins=tuple(reliability(cells, "width", bins)),
     )
-
-
-_THOUSANDTH = 3.09
-"""Standard deviations that a normal variable exceeds once in a thousand times."""
 
 
 def reliability(cells: Scored, cut: Cut = "width", bins: int = BINS) -> list[Bin]:
@@ -143,8 +139,23 @@ def brier(cells: Scored, bins: int = BINS) -> Brier:
     )
 
 
-def _by_chance(bins: list[Bin], n: int) -> tuple[float, float]:
-    """Mean and standard deviation of the ECE if the scores are right: each bin's miss is half a normal."""
-    deviations = [math.sqrt(max(one.spread, 0.0)) / n for one in bins]
-    mean = math.sqrt(2.0 / math.pi) * math.fsum(deviations)
-    return mean, math.sqrt((1.0 - 2.0 / math.pi) * math.fsum(one * one for one in deviations))
+_TILTS = np.geomspace(0.1, 30.0, 120)
+
+
+def _by_chance(bins: list[Bin], n: int, alpha: float) -> tuple[float, float]:
+    """The mean of the ECE if the scores are right, and what more it has with that chance at most: each bin's
+    miss is half a normal, and far out their sum has more than a normal would. For every tilt s > 0
+
+        P(Σ d|Z| ≥ t) ≤ exp(-s t) Π 2 exp(s² d² / 2) Φ(s d)        (Chernoff)
+    """
+    deviations = np.array([math.sqrt(max(one.spread, 0.0)) / n for one in bins])
+    mean = math.sqrt(2.0 / math.pi) * float(deviations.sum())
+    size = math.sqrt(float(deviations @ deviations))
+    if not size:
+        return mean, 0.0
+    tilts = _TILTS / size
+    shares = np.outer(tilts, deviations)
+    below = np.array([[0.5 * math.erfc(-one / math.sqrt(2.0)) for one in row] for row in shares.tolist()])
+    logs = (np.log(2.0 * below) + shares**2 / 2.0).sum(axis=1)
+    highest = float(((logs - math.log(alpha)) / tilts).min())
+    return mean, highest - mean

@@ -9,6 +9,7 @@ import msgspec
 from fairlead.contracts.contract import Output, class_name
 from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.monitoring.covering import Coverage
+from fairlead.monitoring.detectors import Followed
 from fairlead.monitoring.estimates import Estimate, Validity
 from fairlead.monitoring.performance import Figure
 from fairlead.monitoring.risk import Risk
@@ -27,7 +28,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     `mature`, with the empty ones. `stated` is the accuracy that the version was registered with.
     Of a model of numbers `expected_loss` is the size of errors to expect of the window. `unseen` is the
     largest share of rows with a value of a feature where the reference has none. `uncertainty` is what the
-    version says of its answers; `hours` are all up to `mature`, those of the reference, too.
+    version says of its answers; `hours` are all up to `mature`, those of the reference, too. `followed` is
+    what a detector says that the model has beside the risk, or why there is none.
     """
 
     model: str
@@ -51,6 +53,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     unseen: float = 0.0
     uncertainty: Uncertainty | None = None
     hours: tuple[Labelled, ...] = ()
+    followed: Followed | str | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:

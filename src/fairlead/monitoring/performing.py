@@ -21,9 +21,10 @@ from fairlead.errors import FairleadError
 from fairlead.monitoring.answered import LEAST_REFERENCE, STEP, joined
 from fairlead.monitoring.estimates import Estimate
 from fairlead.monitoring.findings import Finding
+from fairlead.monitoring.following import Followers
 from fairlead.monitoring.losses import expected_loss, learn_loss
 from fairlead.monitoring.measured import Seen
-from fairlead.monitoring.verdicts import Rules, findings_of
+from fairlead.monitoring.verdicts import Rules, alpha_of, findings_of
 from fairlead.predictions.ask import IngestClient
 from fairlead.predictions.counted import binning, counted_windows
 from fairlead.predictions.labelled_counts import Delays, Labelled, Sampled
@@ -40,18 +41,23 @@ _LEARNED, _ESTIMATED = 8_000, 4_000
 """So many rows of numbers are drawn to learn the size of errors from, and to estimate it for."""
 _MOST_REFERENCES = 256
 _A_DAY = 86_400
+_LOOK_SECONDS = 600.0
+_LOOKS = _A_DAY / _LOOK_SECONDS
 _SOURCES = ("online", "batch")
 _ANSWER = "the answer"
 _MEASURED = ("class", "number", "ranking")
 
 
 class Performing:
-    """What the log says of versions; any thread may use it."""
+    """What the log says of versions; any thread may use it. `looks_a_day` is how often somebody looks, who
+    shall not be told of what is none."""
 
-    def __init__(self, registry: Registry, ingest: IngestClient) -> None:
+    def __init__(self, registry: Registry, ingest: IngestClient, *, looks_a_day: float = _LOOKS) -> None:
+        self._looks_a_day = looks_a_day
         self._registry = registry
         self._ingest = ingest
         self._references: dict[tuple[str, str], _Reference] = {}
+        self._followers = Followers()
 
     def seen(self, model: str, version: str, since: datetime, until: datetime) -> Seen:
         """What is known of one version between the two times; the parts of it are empty where nothing is.
@@ -78,7 +84,7 @@ class Performing:
         if output.kind == "number" and first:
             estimate, unknown = asked.expected(first[0].start, first[-1].start + STEP, since, until)
             unseen = max(unseen, unknown)
-        return Seen(
+        seen = Seen(
             model=model,
             version=version,
             output=output,
@@ -101,6 +107,13 @@ class Performing:
             uncertainty=held.spec.uncertainty,
             hours=tuple(_filled(hours, version)),
         )
+        settings = self._settings(model)
+        if settings.performance_detector is None:
+            return seen
+        followed = self._followers.followed(
+            seen, settings.performance_detector, settings.performance_tolerance
+        )
+        return msgspec.structs.replace(seen, followed=followed)
 
     def mature(self, model: str, version: str, until: datetime) -> datetime:
         """Labels of the version's answers before that time have come as far as they will."""
@@ -114,6 +127,7 @@ class Performing:
             tolerance=held.performance_tolerance,
             steps=held.performance_alarm_days * timedelta(days=1) / STEP,
             gap=held.fairness_gap,
+            alpha=alpha_of(held.performance_alarm_days, self._looks_a_day),
         )
 
     def serving(self, model: str, since: datetime, until: datetime) -> list[str]:
@@ -191,9 +205,9 @@ class PerformingLooker:
 
     name = "performance"
 
-    def __init__(self, registry: Registry, ingest: IngestClient, *, seconds: float = 600.0) -> None:
+    def __init__(self, registry: Registry, ingest: IngestClient, *, seconds: float = _LOOK_SECONDS) -> None:
         self._registry = registry
-        self._performing = Performing(registry, ingest)
+        self._performing = Performing(registry, ingest, looks_a_day=_A_DAY / seconds)
         self.seconds = seconds
 
     def look(self, now: datetime) -> list[Finding]:

@@ -4,6 +4,7 @@ enough to matter. Pure."""
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import msgspec
@@ -16,26 +17,37 @@ from fairlead.monitoring.answered import (
     lost,
     performance_of,
 )
+from fairlead.monitoring.drift import level
 from fairlead.monitoring.fairness import ALARM_ROWS, REPORT_ROWS, Disparity
 from fairlead.monitoring.findings import Finding, Kind, Status
 from fairlead.monitoring.measured import Performance, Seen
 from fairlead.predictions.labelled_counts import sure_together
 
-__all__ = ["Rules", "findings_of"]
+__all__ = ["Rules", "alpha_of", "findings_of"]
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What is too much. `tolerance`: a risk that is higher by no more is no alarm. `steps`: one false alarm
     of the risk in so many hours, or fewer. `miscalibrated`: a calibration error beyond chance that matters.
     `rise`: by how much of itself the mean error may rise. `gap`: a gap between groups that matters. `alpha`:
-    the chance of a false alarm in one look at the rest."""
+    the chance of a false alarm that one look may have at all slices, and as much at calibration, and at
+    fairness: see `alpha_of`."""
 
     tolerance: float = 0.05
     steps: float = 24.0 * 30
     miscalibrated: float = 0.02
     rise: float = 0.2
     gap: float = 0.1
-    alpha: float = 0.001
+    alpha: float = 1.0 / (3.0 * 30.0 * 144.0)
+
+
+def alpha_of(days: float, looks_a_day: float) -> float:
+    """What a look may spend on each of slices, calibration and fairness, so that they ring falsely once in so
+    many days together, on average. Averages add, so this holds although looks overlap."""
+    return level(days, looks_a_day) / _KINDS
+
+
+_KINDS = 3
 
 
 def findings_of(seen: Seen, rules: Rules) -> list[Finding]:
@@ -44,6 +56,7 @@ def findings_of(seen: Seen, rules: Rules) -> list[Finding]:
     found = performance_of(seen, tolerance=rules.tolerance, needed=rules.steps)
     return [
         _risk(say, seen, found, rules),
+        *_detected(say, seen, found),
         _labels(say, seen, found),
         *_slices(say, seen, rules),
         *_estimate(say, seen, found, rules),
@@ -98,6 +111,23 @@ def _risk(say: _Say, seen: Seen, found: Performance, rules: Rules) -> Finding:
     when = "" if since is None else f" since {since:%Y-%m-%d %H:%M} UTC"
     sentence = f"{seen.version} has become worse{when}: {share}."
     return say("performance", "risk", "alarm", sentence, **numbers, **common)
+
+
+def _detected(say: _Say, seen: Seen, found: Performance) -> list[Finding]:
+    """What the detector says that the model has beside the risk."""
+    held = seen.followed
+    if held is None:
+        return []
+    if isinstance(held, str):
+        return [say("performance", "risk", "error", held, measure="detector", against="before")]
+    common: dict[str, Any] = {"measure": held.detector, "against": "before", "threshold": held.limit}
+    if held.since is None or held.mean is None:
+        return [say("performance", "risk", "ok", f"{held.detector} has found no rise that lasts.", **common)]
+    when = f"{seen.steps[held.since].start:%Y-%m-%d %H:%M} UTC"
+    share = f"{held.mean:.1%} {found.loss} in {held.n:,} labelled answers since {when}"
+    sentence = f"{held.detector} has found a rise: {share}, {held.limit:.1%} may be."
+    status: Status = "alarm" if held.rings else "ok"
+    return [say("performance", "risk", status, sentence, n=held.n, value=held.mean, **common)]
 
 
 def _labels(say: _Say, seen: Seen, found: Performance) -> Finding:
@@ -203,14 +233,16 @@ _LEAST_CALIBRATION = 1_000
 def _calibration(say: _Say, seen: Seen, rules: Rules) -> list[Finding]:
     if seen.output.kind != "class":
         return []
-    found = calibration_of(seen)
+    found = calibration_of(seen, alpha=rules.alpha / 2.0)
     if found is None:
         return [say("calibration", "scores", "insufficient", "No answer with a score has a label.")]
     if found.n < _LEAST_CALIBRATION:
         sentence = f"{found.n:,} labels are too few to tell; {_LEAST_CALIBRATION:,} would do."
         return [say("calibration", "scores", "insufficient", sentence, n=found.n, value=found.ece_mass)]
     beyond = found.excess > max(found.limit, rules.miscalibrated)
-    off = abs(found.z) > 3.3 and abs(found.shift) > rules.miscalibrated
+    # Half of what may be spent is for the bins, half for all of them together, on either side.
+    surely = NormalDist().inv_cdf(1.0 - rules.alpha / 4.0)
+    off = abs(found.z) > surely and abs(found.shift) > rules.miscalibrated
     return [
         say(
             "calibration",
@@ -271,7 +303,8 @@ def _coverage(say: _Say, seen: Seen, found: Performance) -> list[Finding]:
 
 def _fairness(say: _Say, seen: Seen, rules: Rules) -> list[Finding]:
     found = []
-    for slice_ in fairness_of(seen):
+    measures = 2 * len({part.feature for part in seen.parts})
+    for slice_ in fairness_of(seen, alpha=rules.alpha / max(measures, 1)):
         for subject, one in (
             ("demographic parity", slice_.demographic_parity),
             ("equalized odds", slice_.equalized_odds),

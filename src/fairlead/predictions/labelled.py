@@ -134,9 +134,12 @@ WHERE model = $1 AND source IN ('online', 'batch') AND "at" >= $2 AND "at" < $3
     AND ($4::VARCHAR IS NULL OR coalesce(served_version, assigned_version) = $4)
 """
 _EFFECTIVE = effective_sql(
-    "(SELECT * FROM outcome_events WHERE model = $1 AND metric = 'label')",
+    """(SELECT * FROM outcome_events WHERE model = $1 AND metric = 'label' AND (
+        request_id IN (SELECT request_id FROM asked)
+        OR request_id IS NULL AND unit IN (SELECT unit FROM asked)))""",
     "model, request_id, row, unit, metric",
 )
+"""Only of what was asked for: all labels that ever came are far more."""
 KNOWN = f"""
 WITH asked AS ({_ASKED}), effective AS ({_EFFECTIVE}),
 known AS (SELECT *, coalesce(served_version, assigned_version) AS version

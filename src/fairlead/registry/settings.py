@@ -26,7 +26,7 @@ _events = tables.settings_events.c
 _NAMES = ModelSettings.__struct_fields__
 _OF_THE_MODEL = (
     "gate_required", "drift_alarm_days", "drift_moved_share", "performance_alarm_days",
-    "performance_tolerance", "fairness_gap", "label_delay_hours",
+    "performance_tolerance", "performance_detector", "fairness_gap", "label_delay_hours",
     "price_per_core_hour",
 )  # fmt: skip
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,7 +14,9 @@ from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.errors import InvalidName
 from fairlead.runtimes.base import RuntimeSpec
 
-__all__ = ["File", "Lineage", "Manifest", "ModelSettings", "Version", "VersionSpec", "verify_name"]
+__all__ = [
+    "DetectorName", "File", "Lineage", "Manifest", "ModelSettings", "Version", "VersionSpec", "verify_name",
+]  # fmt: skip
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -64,6 +66,9 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cause: str | None = None
 
 
+DetectorName = Literal["adwin", "page-hinkley"]
+
+
 class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Serving settings of a model or a version (a version's own values win over its model's).
 
@@ -87,8 +92,10 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     `drift_alarm_days`: of its drift there is one false alarm in so many days at most, on average.
     `drift_moved_share`: the share of rows that have to hold something else than in the reference before it
     matters, however certain it is. `performance_alarm_days`: of what labels say of a version's risk there is
-    one false alarm in so many days at most, on average; `performance_tolerance`: a risk that is higher by no
+    one false alarm in so many days at most, on average, and one of slices, calibration and fairness together;
+    `performance_tolerance`: a risk that is higher by no
     more than this does not matter. `fairness_gap`: nor does a gap between groups that is no wider.
+    `performance_detector`: a detector of river that follows the losses beside the risk, none unless named.
     `label_delay_hours`: labels are complete after so many hours; null is when 95 % of them came lately.
     `price_per_core_hour`: what an hour of the cores that it runs on costs; null is what the server says.
     """
@@ -112,6 +119,7 @@ class ModelSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     performance_alarm_days: float = 30.0
     performance_tolerance: float = 0.05
     fairness_gap: float = 0.1
+    performance_detector: DetectorName | None = None
     label_delay_hours: float | None = None
     price_per_core_hour: float | None = None
 
