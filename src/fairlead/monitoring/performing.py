@@ -14,20 +14,20 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fairlead.contracts.contract import Contract, Output, class_name
+from fairlead.contracts.contract import Contract
 from fairlead.contracts.counts import Bins
 from fairlead.contracts.profile import CategoryProfile
 from fairlead.errors import FairleadError
-from fairlead.monitoring.answered import LEAST_REFERENCE, STEP, joined
-from fairlead.monitoring.estimates import Estimate
+from fairlead.monitoring.answered import STEP, joined
+from fairlead.monitoring.asking import MEASURED, Asked
 from fairlead.monitoring.findings import Finding
 from fairlead.monitoring.following import Followers
-from fairlead.monitoring.losses import expected_loss, learn_loss
+from fairlead.monitoring.hours import Hours
 from fairlead.monitoring.measured import Seen
 from fairlead.monitoring.verdicts import Rules, alpha_of, findings_of
 from fairlead.predictions.ask import IngestClient
 from fairlead.predictions.counted import binning, counted_windows
-from fairlead.predictions.labelled_counts import Delays, Labelled, Sampled
+from fairlead.predictions.labelled_counts import Delays, Labelled
 from fairlead.registry.registry import Registry
 from fairlead.registry.settings import effective, stated
 from fairlead.registry.versions import ModelSettings, Version
@@ -37,15 +37,11 @@ __all__ = ["Performing", "PerformingLooker"]
 WINDOW = timedelta(days=7)
 BACK = timedelta(days=28)
 _MOST_MOMENTS = 60
-_LEARNED, _ESTIMATED = 8_000, 4_000
-"""So many rows of numbers are drawn to learn the size of errors from, and to estimate it for."""
 _MOST_REFERENCES = 256
 _A_DAY = 86_400
 _LOOK_SECONDS = 600.0
 _LOOKS = _A_DAY / _LOOK_SECONDS
 _SOURCES = ("online", "batch")
-_ANSWER = "the answer"
-_MEASURED = ("class", "number", "ranking")
 
 
 class Performing:
@@ -58,6 +54,7 @@ class Performing:
         self._ingest = ingest
         self._references: dict[tuple[str, str], _Reference] = {}
         self._followers = Followers()
+        self._hours = Hours()
 
     def seen(self, model: str, version: str, since: datetime, until: datetime) -> Seen:
         """What is known of one version between the two times; the parts of it are empty where nothing is.
@@ -66,7 +63,7 @@ class Performing:
         """
         held = self._registry.version(model, version)
         contract = held.spec.contract
-        asked = _Asked(self._ingest, model, version, contract)
+        asked = Asked(self._ingest, model, version, contract)
         delays = asked.delays(min(since, until - WINDOW), until)
         mature = until - self._delay(model, delays)
         step = _step_of(until - since)
@@ -75,9 +72,9 @@ class Performing:
         found = asked.labelled(since, until, step=step, cuts=cuts)
         moments = [group for group in found if not group.feature]
         hour = mature.replace(minute=0, second=0, microsecond=0)
-        hours = asked.labelled(max(held.created_at, until - BACK), hour, step=STEP, scores=False)
-        hours = _together(hours, by=("start",))
-        first, rest = _split(hours)
+        first = self._hours.first(asked, held.created_at, hour)
+        since_then = max(first[-1].start + STEP if first else held.created_at, until - BACK)
+        rest = self._hours.of(asked, since_then, hour)
         reference, before = self._reference(asked, first, cuts)
         output = contract.output
         estimate = None
@@ -98,14 +95,14 @@ class Performing:
             arms=tuple(_together(moments, by=("arm",))),
             reference=reference,
             reference_parts=before,
-            steps=tuple(_filled(rest, version)),
+            steps=tuple(_filled(rest, version)) if first else (),
             stated=_stated(held),
             delays=delays,
             coverage=asked.coverage(since, until) if output.kind == "ranking" else None,
             expected_loss=estimate,
             unseen=unseen,
             uncertainty=held.spec.uncertainty,
-            hours=tuple(_filled(hours, version)),
+            hours=(*_filled(first, version), *_filled(rest, version)),
         )
         settings = self._settings(model)
         if settings.performance_detector is None:
@@ -117,7 +114,7 @@ class Performing:
 
     def mature(self, model: str, version: str, until: datetime) -> datetime:
         """Labels of the version's answers before that time have come as far as they will."""
-        asked = _Asked(self._ingest, model, version, self._registry.contract(model, version))
+        asked = Asked(self._ingest, model, version, self._registry.contract(model, version))
         return until - self._delay(model, asked.delays(until - WINDOW, until))
 
     def rules(self, model: str) -> Rules:
@@ -133,7 +130,7 @@ class Performing:
     def serving(self, model: str, since: datetime, until: datetime) -> list[str]:
         """The registered versions that answered between the two times."""
         output = self._registry.contract(model).output
-        if output.kind not in _MEASURED:
+        if output.kind not in MEASURED:
             return []
         known = {one.version for one in self._registry.versions(model)}
         met = self._ingest.call("windows", model=model, since=since, until=until, step=_A_DAY)
@@ -141,7 +138,7 @@ class Performing:
         return sorted(known & answered)
 
     def _reference(
-        self, asked: _Asked, first: Sequence[Labelled], cuts: Sequence[dict[str, Any]]
+        self, asked: Asked, first: Sequence[Labelled], cuts: Sequence[dict[str, Any]]
     ) -> tuple[Labelled | None, tuple[Labelled, ...]]:
         """The reference with its bins and its parts; both empty without hours.
 
@@ -230,64 +227,6 @@ class PerformingLooker:
         return found
 
 
-class _Asked:
-    """The log's counts of one version of a model."""
-
-    def __init__(self, ingest: IngestClient, model: str, version: str, contract: Contract) -> None:
-        self._ingest = ingest
-        self.model = model
-        self.version = version
-        self._output: Output = contract.output
-
-    def labelled(
-        self,
-        since: datetime,
-        until: datetime,
-        *,
-        step: timedelta = timedelta(0),
-        cuts: Sequence[dict[str, Any]] = (),
-        scores: bool = True,
-    ) -> list[Labelled]:
-        if since >= until or self._output.kind not in _MEASURED:
-            return []
-        asked = {
-            "model": self.model, "version": self.version, "since": since, "until": until,
-            "kind": self._output.kind, "classes": [class_name(one) for one in self._output.classes],
-            "step": int(step.total_seconds()), "cuts": cuts, "scores": scores,
-        }  # fmt: skip
-        found = self._ingest.call("labelled", asked=asked)
-        return msgspec.convert(found, list[Labelled], strict=False)
-
-    def expected(
-        self, begin: datetime, end: datetime, since: datetime, until: datetime
-    ) -> tuple[Estimate | None, float]:
-        """What is expected of the size of errors from `since` to `until`, learned from the labelled rows
-        between the other two; and the share of rows with a value that was not among those."""
-        known, now = self._sampled(begin, end, known=True), self._sampled(since, until, known=False)
-        sizes = [
-            abs(answer - label)
-            for answer, label in zip(known.answers, known.labels, strict=True)
-            if label is not None
-        ]
-        model = learn_loss({**known.columns, _ANSWER: known.answers}, sizes)
-        found = None if model is None else expected_loss(model, {**now.columns, _ANSWER: now.answers})
-        return (None, 0.0) if found is None else found
-
-    def _sampled(self, since: datetime, until: datetime, *, known: bool) -> Sampled:
-        found = self._ingest.call(
-            "sampled", model=self.model, version=self.version, since=since, until=until, known=known,
-            limit=_LEARNED if known else _ESTIMATED,
-        )  # fmt: skip
-        return msgspec.convert(found, Sampled, strict=False)
-
-    def delays(self, since: datetime, until: datetime) -> Delays:
-        found = self._ingest.call("delays", model=self.model, since=since, until=until)
-        return msgspec.convert(found, Delays, strict=False)
-
-    def coverage(self, since: datetime, until: datetime) -> int:
-        return int(self._ingest.call("coverage", model=self.model, since=since, until=until))
-
-
 def _step_of(period: timedelta) -> timedelta:
     """Whole hours, so long that there are at most sixty."""
     return STEP * max(1, -(-period // (STEP * _MOST_MOMENTS)))
@@ -348,16 +287,6 @@ def _mark(hours: Sequence[Labelled]) -> list[Any]:
 def _one(groups: Sequence[Labelled], start: datetime, version: str) -> Labelled:
     first = Labelled(start=start, version=version, arm=None, answers=0, labelled=0)
     return joined(groups, first)
-
-
-def _split(hours: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
-    """The hours of the reference, none while its labels are too few, and those after them."""
-    reached = 0
-    for index, hour in enumerate(hours):
-        reached += hour.labelled
-        if reached >= LEAST_REFERENCE:
-            return list(hours[: index + 1]), list(hours[index + 1 :])
-    return [], []
 
 
 def _filled(hours: Sequence[Labelled], version: str) -> list[Labelled]:

@@ -73,7 +73,8 @@ def limit_of(reference: Proportion, *, tolerance: float = TOLERANCE, alpha: floa
 
 def watch(steps: Iterable[Step], limit: float, *, needed: float) -> Risk:
     """Follows the steps in order of time; one false alarm in `needed` steps on average, or fewer. Steps
-    without rows count and say nothing. Raises ValueError unless 0 < limit < 1 < needed."""
+    without rows say nothing: a version that is idle gathers no evidence. Raises ValueError unless
+    0 < limit < 1 < needed."""
     if not 0.0 < limit < 1.0 < needed:
         raise ValueError(f"a limit of {limit:g} and {needed:g} steps: must be within 0 to 1, and above 1")
     evidence = highest = 0.0
@@ -81,6 +82,8 @@ def watch(steps: Iterable[Step], limit: float, *, needed: float) -> Risk:
     since: int | None = None
     rows, total = 0, 0.0
     for index, step in enumerate(steps):
+        if not step.n:
+            continue
         won = _won(step, limit)
         before = evidence
         evidence = min((evidence + 1.0) * won, 1e12)

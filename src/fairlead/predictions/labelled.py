@@ -101,7 +101,7 @@ def coverage(queries: Queries, model: str, since: datetime, until: datetime) -> 
     queries.ingest.catch_up()
     with queries.ingest.snapshot() as snapshot:
         held = narrowed(snapshot, model, since, until)
-        sql = f"""WITH asked AS ({_ASKED})
+        sql = f"""WITH asked AS ({ANSWERED})
             SELECT count(DISTINCT item) AS items FROM (
                 SELECT unnest(json_extract_string(prediction, '$[*].id')) AS item FROM asked)"""
         (row,) = counted_by(queries, held, sql, [model, since, until, None])
@@ -127,21 +127,21 @@ def sampled(
 
 # --- the statements -----------------------------------------------------------------------------------------
 
-_ASKED = """
+ANSWERED = """
 SELECT * FROM predictions
 WHERE model = $1 AND source IN ('online', 'batch') AND "at" >= $2 AND "at" < $3
     AND status = 'ok' AND degraded IS NULL
     AND ($4::VARCHAR IS NULL OR coalesce(served_version, assigned_version) = $4)
 """
-_EFFECTIVE = effective_sql(
-    """(SELECT * FROM outcome_events WHERE model = $1 AND metric = 'label' AND (
-        request_id IN (SELECT request_id FROM asked)
-        OR request_id IS NULL AND unit IN (SELECT unit FROM asked)))""",
-    "model, request_id, row, unit, metric",
-)
+LABELS = """
+SELECT * FROM outcome_events WHERE model = $1 AND metric = 'label' AND (
+    request_id IN (SELECT request_id FROM asked)
+    OR request_id IS NULL AND unit IN (SELECT unit FROM asked))
+"""
 """Only of what was asked for: all labels that ever came are far more."""
+_EFFECTIVE = effective_sql(f"({LABELS})", "model, request_id, row, unit, metric")
 KNOWN = f"""
-WITH asked AS ({_ASKED}), effective AS ({_EFFECTIVE}),
+WITH asked AS ({ANSWERED}), effective AS ({_EFFECTIVE}),
 known AS (SELECT *, coalesce(served_version, assigned_version) AS version
     FROM ({labelled_sql("asked", "effective")}))
 """

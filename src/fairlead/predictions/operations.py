@@ -13,6 +13,7 @@
 | `rebuild` | `model`, `start` | begins a `Rebuild` of its profiles, or tells how far one is |
 | `outcomes` | `model`, `since`, `until`, `source` | an `OutcomeSummary` per version and arm |
 | `labelled` | `asked`: a `Question` | `Labelled`s: answers beside their labels, counted |
+| `label_marks` | `model`, `version`, `since`, `until` | a `LabelMark` per hour |
 | `sampled` | `model`, `version`, `since`, `until`, `known`, `limit` | `Sampled`: rows of a model of numbers |
 | `offs` | `model`, `version`, `since`, `until`, `kind`, `classes`, `limit` | by how much labels were off |
 | `delays` | `model`, `since`, `until` | `Delays`: how long labels took to come |
@@ -43,6 +44,7 @@ from msgspec import Meta
 from fairlead.errors import MalformedRequest
 from fairlead.predictions.counted import Reach, Rebuild
 from fairlead.predictions.exposures import assignments, exposures
+from fairlead.predictions.label_marks import label_marks
 from fairlead.predictions.labelled import MOST_SAMPLED, Question, coverage, delays, labelled, sampled
 from fairlead.predictions.labelled_rows import export_labelled
 from fairlead.predictions.offs import MOST_OFFS, offs
@@ -153,6 +155,13 @@ class _Offs(_Arguments):
     limit: Annotated[int, Meta(ge=1, le=MOST_OFFS)] = MOST_OFFS
 
 
+class _LabelMarks(_Arguments):
+    model: str
+    version: str
+    since: _Time
+    until: _Time
+
+
 class _Period(_Arguments):
     model: str
     since: _Time
@@ -213,6 +222,10 @@ class Operations:
                 ),
             ),
             "labelled": (_Labelled, lambda asked: labelled(queries, asked.asked)),
+            "label_marks": (
+                _LabelMarks,
+                lambda asked: label_marks(queries, asked.model, asked.version, asked.since, asked.until),
+            ),
             "sampled": (
                 _Sampled,
                 lambda asked: sampled(
