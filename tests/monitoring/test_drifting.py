@@ -332,6 +332,25 @@ def test_a_person_reads_what_changed_and_a_program_every_number(
     assert document["level"] == pytest.approx(1 / 1440, rel=0.01)
 
 
+def test_a_person_reads_what_is_not_well_first_and_small_slices_in_one_line(
+    admin_url: str, log: Counted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for slice, people in (("land=DE", rows(3000, 2)), ("land=AT", rows(60, 3)), ("land=FR", rows(7, 4))):
+        log.add(datetime.now(UTC) - HOUR / 2, people, slice=slice)
+        log.add(datetime.now(UTC) - 30 * HOUR, rows(3000, 5), slice=slice)
+    shown = spoken(admin_url, capsys, "--against", "before").splitlines()
+    words = [line.split()[0] for line in shown if line.strip()]
+    first = [word for word in words if word in ("drifted", "unknown", "ok")]
+    assert first == sorted(first, key=["drifted", "unknown", "ok"].index)
+    assert {"drifted", "ok"} <= set(first)
+    assert "Too small to tell: land=AT (60 rows), land=FR (7 rows)" in shown
+    everything = spoken(admin_url, capsys, "--against", "before", "--all").splitlines()
+    assert any("land=AT" in line for line in everything)
+    # What changed a little where all is well is no news.
+    well = next(line for line in shown if line.startswith("ok"))
+    assert "→" not in well
+
+
 def test_all_fields_together_are_asked_of_rows_and_training_data_have_none(
     admin_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,17 +114,20 @@ def _shown(found: DriftReport, everything: bool) -> Iterator[RenderableType]:
     sign = "[red]✗[/]" if found.drifted else "[green]✓[/]"
     told = bool(found.found) and any(one.status == "ok" for one in found.found)
     yield f"{sign if told or found.drifted else '[yellow]?[/]'} [bold]{escape(found.sentence)}[/]"
-    rows = sorted(
-        found.found if everything else _one_each(found.found), key=lambda one: _ORDER.index(one.status)
-    )
-    names = ["", "field", "where", "measure", "by", "up to", "psi", "p", "rows", "what changed"]
-    listed = [name for name in names if name != "where" or any(one.slice for one in rows)]
+    small = {} if everything else _too_small(found.found)
+    shown = found.found if everything else _one_each(found.found)
+    rows = sorted((one for one in shown if one.slice not in small), key=lambda one: _ORDER.index(one.status))
+    names = ["", "field", "where", "measure", "moved (up to)", "psi", "p", "rows", "what changed"]
+    listed = [name for name in names if _is_told(name, rows, everything)]
     if rows:
         cells = [_cells(one) for one in rows[: None if everything else _MOST]]
-        figures = ("by", "up to", "psi", "p", "rows")
+        figures = [name for name in ("moved (up to)", "psi", "p", "rows") if name in listed]
         yield table(listed, [[cell[name] for name in listed] for cell in cells], right=figures)
         if not everything and len(rows) > _MOST:
             yield f"[dim]{len(rows) - _MOST} more: --all[/]"
+    if small:
+        named = ", ".join(f"{escape(slice)} ({rows:,} rows)" for slice, rows in small.items())
+        yield f"[dim]Too small to tell: {named}[/]"
     broken = [one for one in found.quality if one.seen or one.expected]
     for one in broken:
         yield f"{'[red]✗[/]' if one.status == 'alarm' else '·'} {escape(one.sentence)}"
@@ -136,10 +139,35 @@ def _shown(found: DriftReport, everything: bool) -> Iterator[RenderableType]:
             "against": found.reference,
             "between": f"{time_text(found.start)} and {time_text(found.end)} UTC",
             "rows": f"{found.rows:,}, beside {found.reference_rows:,}",
-            "drifted": "by as much as given or more, and beyond chance",
+            "an alarm": "moved by as much as is said in parentheses or more, beyond chance",
             "false alarms": f"one in {found.days:g} days at most (p up to {found.level:.2g} in one look)",
         }
     )
+
+
+def _is_told(name: str, rows: Sequence[DriftFound], everything: bool) -> bool:
+    """Whether a column has something to say: 80 characters are few."""
+    match name:
+        case "where":
+            return any(one.slice for one in rows)
+        case "measure":
+            return everything or any(one.measure != "moved-share" for one in rows)
+        case "p":
+            return everything
+        case "what changed":
+            return any(one.status != "ok" for one in rows)
+        case _:
+            return True
+
+
+def _too_small(found: Sequence[DriftFound]) -> dict[str, int]:
+    """The slices of which nothing is known for want of rows, with how many there were at most."""
+    known = {one.slice for one in found if one.status != "insufficient"}
+    small: dict[str, int] = {}
+    for one in found:
+        if one.slice and one.slice not in known:
+            small[one.slice] = max(one.n, small.get(one.slice, 0))
+    return small
 
 
 def _one_each(found: Sequence[DriftFound]) -> list[DriftFound]:
@@ -165,13 +193,15 @@ def _cells(one: DriftFound) -> dict[str, str]:
     if one.status in ("error", "insufficient"):
         told = escape(one.sentence)
     psi = one.distances.get("psi")
+    moved = ""
+    if one.effect is not None and one.threshold is not None:
+        moved = f"{percent(100 * one.effect)} ({percent(100 * one.threshold)})"
     return {
         "": _SIGNS[one.status],
         "field": escape(one.subject),
         "where": escape(one.slice),
         "measure": one.measure.replace("-", " "),
-        "by": "" if one.effect is None else percent(100 * one.effect),
-        "up to": "" if one.threshold is None else percent(100 * one.threshold),
+        "moved (up to)": moved,
         "psi": "" if psi is None else f"{psi:.3f}",
         "p": "" if one.p is None else f"{one.p:.1g}",
         "rows": f"{one.n:,}" if one.n else "",
