@@ -75,11 +75,13 @@ def labelled(queries: Queries, asked: Question) -> list[Labelled]:
     queries.ingest.catch_up()
     with queries.ingest.snapshot() as snapshot:
         held = narrowed(snapshot, asked.model, asked.since, asked.until)
-        found = _groups(_rows(queries, held, asked, None), asked, "")
         known = _features(held)
-        for cut in asked.cuts:
-            if cut.feature.lower() in known:
-                found += _merged(_groups(_rows(queries, held, asked, cut), asked, cut.feature))
+        cuts = [None, *(cut for cut in asked.cuts if cut.feature.lower() in known)]
+        rows = _rows(queries, held, asked, cuts)
+    found = []
+    for place, cut in enumerate(cuts):
+        members = [row for row in rows if row["cut"] == place]
+        found += _groups(members, asked, "") if cut is None else _merged(_groups(members, asked, cut.feature))
     return found
 
 
@@ -149,7 +151,7 @@ _KEYS = "{slot} AS slot, version, arm, {part} AS part"
 
 _SURE = """count(size) AS told, coalesce(fsum(size), 0) AS told_size,
     count(size) FILTER (label IS NOT NULL) AS told_labelled, count(*) FILTER (within) AS covered"""
-_CLASSES = f"""{KNOWN}, told AS (
+_CLASSES = f"""WITH told AS (
     SELECT {_KEYS}, json_extract_string(prediction, '$') AS answered,
         {{label}} AS label,
         {{score}} AS score, {{others}} AS others,
@@ -164,7 +166,7 @@ SELECT slot, version, arm, part, answered, label,
     {{bin}} AS bin, count(*) AS n, coalesce(fsum(score) FILTER (isfinite(score)), 0) AS score, {_SURE}
 FROM sure GROUP BY ALL
 """
-_ERRORS = f"""{KNOWN}, told AS (
+_ERRORS = f"""WITH told AS (
     SELECT {_KEYS}, try_cast(prediction AS DOUBLE) AS answer, label,
         try_cast(prediction AS DOUBLE) - label AS error, conformal_quantile AS most
     FROM known
@@ -181,7 +183,7 @@ SELECT slot, version, arm, part, CASE WHEN error IS NULL OR NOT isfinite(error) 
     coalesce(fsum(answer), 0) AS answer, {_SURE}
 FROM sure GROUP BY ALL
 """
-_PLACES = f"""{KNOWN}, told AS (
+_PLACES = f"""WITH told AS (
     SELECT {_KEYS}, CASE WHEN label_text IS NULL AND label IS NULL THEN NULL ELSE coalesce(list_position(
         json_extract_string(prediction, '$[*].id'), coalesce(label_text, {{number}})), 0) END AS place
     FROM known
@@ -207,11 +209,22 @@ _WITHIN_MANY = "coalesce(1.0 - others[label] <= most, false)"
 _TRUTH = "CASE label WHEN 1 THEN 'true' WHEN 0 THEN 'false' ELSE CAST(label AS VARCHAR) END"
 
 
-def _rows(queries: Queries, held: Snapshot, asked: Question, cut: Cut | None) -> list[dict[str, Any]]:
+def _rows(
+    queries: Queries, held: Snapshot, asked: Question, cuts: Sequence[Cut | None]
+) -> list[dict[str, Any]]:
+    """The counts of all cuts, each by its place: labels are found once for all of them."""
+    parameters: list[Any] = [asked.model, asked.since, asked.until, asked.version]
+    if asked.kind == "class" and len(asked.classes) == 2:
+        parameters += reversed(asked.classes)
+    selects = [f"SELECT {place} AS cut, * FROM ({_counts(asked, cut)})" for place, cut in enumerate(cuts)]
+    return counted_by(queries, held, f"{KNOWN} {' UNION ALL '.join(selects)}", parameters)
+
+
+def _counts(asked: Question, cut: Cut | None) -> str:
+    """The SQL that counts `known` by steps of time, or by the parts of a cut."""
     slot = f'floor(epoch("at") / {int(asked.step)})::BIGINT' if asked.step and cut is None else "0"
     part = "''" if cut is None else _part(cut)
     values: dict[str, str] = {"slot": slot, "part": part, "number": _WHOLE}
-    parameters: list[Any] = [asked.model, asked.since, asked.until, asked.version]
     match asked.kind:
         case "class":
             where = f"greatest(0, least({SCORE_BINS - 1}, floor(score * {SCORE_BINS})))::INT"
@@ -225,7 +238,6 @@ def _rows(queries: Queries, held: Snapshot, asked: Question, cut: Cut | None) ->
             }
             values |= {"size": _SIZE_OF_MANY, "within": _WITHIN_MANY}
             if len(asked.classes) == 2:
-                parameters += reversed(asked.classes)
                 values |= {"score": _share(5, asked.classes[1]), "others": _share(6, asked.classes[0])}
                 values |= {"size": _SIZE_OF_TWO, "within": _WITHIN_TWO}
             values["others"] = f"CASE WHEN conformal_quantile IS NOT NULL THEN {values['others']} END"
@@ -234,7 +246,7 @@ def _rows(queries: Queries, held: Snapshot, asked: Question, cut: Cut | None) ->
             sql = _ERRORS
         case "ranking":
             sql = _PLACES
-    return counted_by(queries, held, sql.format(**values), parameters)
+    return sql.format(**values)
 
 
 def _share(place: int, name: str) -> str:
