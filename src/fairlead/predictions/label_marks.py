@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from fairlead.predictions.effective import SAME_REQUEST, SAME_UNIT
-from fairlead.predictions.labelled import ANSWERED, LABELS, counted_by, narrowed
+from fairlead.predictions.known import ANSWERED, LABELS, counted_by, narrowed
 from fairlead.predictions.query import Queries
 
 __all__ = ["LabelMark", "label_marks"]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from fairlead.predictions.labelled import KNOWN, PROBABILITIES, class_of_label, counted_by, narrowed
+from fairlead.predictions.known import KNOWN, counted_by, narrowed
+from fairlead.predictions.labelled import PROBABILITIES, class_of_label
 from fairlead.predictions.query import Queries
 
 __all__ = ["MOST_OFFS", "offs"]
