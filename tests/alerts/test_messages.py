@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from datetime import UTC, datetime
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,3 +69,20 @@ def test_names_stay_names(subject: str, model: str) -> None:
     for command in runbook_of(RULES["rollout"], given_about.finding).look[1:]:
         assert shlex.split(command)[:2] == ["fairlead", "rollouts"]
         assert shlex.split(command)[2:] == [model, subject]
+
+
+def test_intervals_that_do_not_hold_have_a_rule_of_their_own_that_says_what_to_do() -> None:
+    def found(subject: str) -> Finding:
+        return msgspec.structs.replace(about(subject).finding, kind="calibration")
+
+    subjects = ("coverage", "adaptation", "scores", "scores in the large")
+    named = {one: [rule.name for rule in DEFAULTS if rule.matches(found(one))] for one in subjects}
+    assert named == {
+        "coverage": ["coverage"],
+        "adaptation": ["adaptation"],
+        "scores": ["calibration"],
+        "scores in the large": ["calibration"],
+    }
+    book = runbook_of(RULES["coverage"], found("coverage"))
+    assert "`--calibration`" in book.do
+    assert "fairlead configure shop adaptive_coverage=0.005" in book.do

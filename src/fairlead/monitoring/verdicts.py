@@ -279,7 +279,7 @@ def _coverage(say: _Say, seen: Seen, found: Performance) -> list[Finding]:
     risk, observed = held.risk, held.observed
     if risk is None or risk.n < REPORT_ROWS:
         n = 0 if risk is None else risk.n
-        sentence = f"{n:,} labels of answers with {what} are too few to tell whether they hold."
+        sentence = f"{n:,} labels of hours that are settled are too few to tell whether {what} hold."
         return [say("calibration", "coverage", "insufficient", sentence, n=n, **common)]
     numbers: dict[str, Any] = {"n": risk.n, "threshold": 1.0 - risk.limit}
     if observed is not None and held.z is not None:
