@@ -41,6 +41,9 @@ MIXED = pd.DataFrame(NUMBERS, columns=list("abcd")).assign(
     größe=GENERATOR.choice(["klein", "groß", ""], 300),
     count=GENERATOR.integers(0, 4, 300),
 )
+FOREST = RandomForestClassifier(30, random_state=0)
+LARGE = np.exp(NUMBERS + 10)
+"""Scaled, they lie close together: a threshold tells what rounds differently."""
 ARRANGED = ColumnTransformer(
     [
         ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), list("abcd")),
@@ -104,6 +107,8 @@ def boosted(**options: Any) -> GradientBoostingClassifier:
         (boosted(), NUMBERS, THREE, "log_odds"),
         (HistGradientBoostingClassifier(max_iter=5), GAPPED, PAIR, "log_odds"),
         (Pipeline([("arranged", ARRANGED), ("last", boosted())]), MIXED, PAIR, "log_odds"),
+        (Pipeline([("arranged", ARRANGED), ("last", FOREST)]), MIXED, PAIR, "probability"),
+        (make_pipeline(StandardScaler(), FOREST), LARGE, LARGE[:, 0] > 1e4, "probability"),
     ],
     ids=lambda one: type(one).__name__ if hasattr(one, "fit") else "",
 )  # fmt: skip

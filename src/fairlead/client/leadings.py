@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fairlead.client.importances import inputs_of
 from fairlead.contracts.contract import Contract, Output
 from fairlead.contracts.profile import ReferenceProfile
-from fairlead.errors import NotExplainable, RuntimeFailed
+from fairlead.errors import InvalidModelFile, NotExplainable, RuntimeFailed
 from fairlead.runtimes.base import OutputNames, Runtime, RuntimeSpec
 from fairlead.runtimes.binding import Binding, Prediction, Row
 from fairlead.runtimes.effects import Effect, find_effects, lookup, shifted
@@ -245,11 +245,14 @@ def _inside(
     if node.source in {tensor.name for tensor in runtime.inputs}:
         yield lambda rows: _matrix(binding.encode(rows)[node.source])
         return
+    spec = msgspec.structs.replace(runtime, entry="model.onnx", outputs=OutputNames(value=node.source))
     with tempfile.TemporaryDirectory(prefix="fairlead-") as folder:
-        double = node.nodes.thresholds.dtype.itemsize == 8
-        (Path(folder) / "model.onnx").write_bytes(with_output(model, node.source, double))
-        spec = msgspec.structs.replace(runtime, entry="model.onnx", outputs=OutputNames(value=node.source))
-        session = OnnxRuntime(folder, spec)
+        try:
+            (Path(folder) / spec.entry).write_bytes(with_output(model, node.source, double=True))
+            session = OnnxRuntime(folder, spec)
+        except InvalidModelFile:  # an output has to say of what type it is
+            (Path(folder) / spec.entry).write_bytes(with_output(model, node.source, double=False))
+            session = OnnxRuntime(folder, spec)
 
     def ask(rows: Sequence[Row]) -> Array:
         try:

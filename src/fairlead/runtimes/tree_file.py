@@ -26,7 +26,8 @@ _BELOW = {b"BRANCH_LEQ": False, b"BRANCH_LT": True}
 
 
 class TreeNode(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """The operator: the name of the value that it reads, and its trees."""
+    """The operator: the name of the value that it reads, as it was before it was rounded for the trees, and
+    the trees."""
 
     source: str
     nodes: Nodes
@@ -35,10 +36,13 @@ class TreeNode(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 def tree_node(model: bytes) -> TreeNode:
     """The one ensemble of trees of an ONNX model. Raises `NotExplainable` where there is none, or several,
     and for trees that ask other questions than whether a number is below another."""
-    graph = dict(_gathered(_first(model, 7)))
+    graph = _gathered(_first(model, 7))
     found = []
+    unrounded = {}
     for data in graph.get(1, ()):
         node = _gathered(data)
+        if node.get(4) == [b"Cast"]:
+            unrounded[node[2][0]] = node[1][0]
         kind = _KINDS.get(node.get(4, [b""])[0])
         if kind is not None:
             found.append((kind, node))
@@ -49,7 +53,8 @@ def tree_node(model: bytes) -> TreeNode:
         )
     kind, node = found[0]
     attributes = dict(_attribute(data) for data in node.get(5, ()))
-    return TreeNode(source=node[1][0].decode(), nodes=_nodes(kind, attributes))
+    source = unrounded.get(node[1][0], node[1][0])
+    return TreeNode(source=source.decode(), nodes=_nodes(kind, attributes))
 
 
 def with_output(model: bytes, name: str, double: bool) -> bytes:
