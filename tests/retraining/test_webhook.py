@@ -203,6 +203,20 @@ def test_one_that_hands_in_too_late_is_refused_and_the_job_stays_failed(site: Si
         assert doors.now(job) == ended
 
 
+def test_a_week_after_its_job_a_token_is_forgotten(site: Site) -> None:
+    with Receiver() as hook, Doors(site, hook.url) as doors:
+        job = doors.begin()
+        token = told(hook)["token"]
+        taken(doors, job)
+        doors.admin.hand_in("shop", job.id, token, error="no")
+        doors.attending.join(20)
+        for days, refused in ((6, RetrainingRefused), (2, Forbidden)):
+            site.now += timedelta(days=days)
+            doors.control._sweep()
+            with pytest.raises(refused):
+                doors.admin.say_in_retraining("shop", job.id, token, "still here")
+
+
 def test_a_control_that_takes_over_waits_on_and_calls_no_hook_twice(site: Site) -> None:
     with Receiver() as hook, Doors(site, hook.url) as doors:
         job = doors.begin()

@@ -28,6 +28,7 @@ __all__ = [
     "add_to_log",
     "end",
     "ended_since",
+    "forget_tokens",
     "get",
     "is_token",
     "issue_token",
@@ -165,6 +166,13 @@ def is_token(connection: sa.Connection, identifier: str, token: str) -> bool:
     c = retraining_tokens.c
     query = sa.select(c.retraining).where(c.digest == _digest(token), c.retraining == identifier)
     return connection.execute(query).first() is not None
+
+
+def forget_tokens(connection: sa.Connection, before: datetime) -> None:
+    """Forgets the tokens of jobs that ended before then. Until then whoever comes too late is told so."""
+    c = retrainings.c
+    over = sa.select(c.id).where(c.state.in_(TERMINAL), c.updated_at <= before)
+    connection.execute(retraining_tokens.delete().where(retraining_tokens.c.retraining.in_(over)))
 
 
 def add_to_log(connection: sa.Connection, identifier: str, words: bytes) -> None:

@@ -259,8 +259,13 @@ class Retraining:
         with self._database.read() as connection:
             kept = {job.id for job in ledger.open_jobs(connection)}
             over = ledger.ended_since(connection, self._clock() - _SWEPT)
+        with self._database.write() as connection:
+            ledger.forget_tokens(connection, self._clock() - _SWEPT)
         for job in over:
-            forget(self._folder, self._registry.blobs, job)
+            try:
+                forget(self._folder, self._registry.blobs, job)
+            except StoreUnavailable as error:
+                logger.warning("what retraining %s has held out stays for now: %s", job.id, error)
         top = folder_of(self._folder, "")
         for path in top.iterdir() if top.is_dir() else ():
             if path.name not in kept:
