@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fastapi.routing import APIRoute
 
 from fairlead.admin.sampler import Pulse, Sampler
+from fairlead.admin.status import status_routes
+from fairlead.predictions.ask import IngestClient
 from fairlead.stores.database import Database
 from fairlead.telemetry.counters import ArmKey, CounterBlock
 from tests.admin.conftest import Api
@@ -105,6 +108,20 @@ def test_status_says_what_it_could_not_find_out(api: Api) -> None:
     _, answer = api.call("GET", "/status")
     assert answer["ingest"] is None
     assert "prediction log cannot be asked" in answer["lacking"][0]
+
+
+def test_status_says_which_models_are_counted_only_in_part(api: Api, tmp_path: Path, clock: Clock) -> None:
+    class PartlyCounted(IngestClient):
+        def call(self, op: str, **_: object) -> object:
+            assert op == "status"
+            return {"lag_bytes": 0, "uncounted": ["shop"]}
+
+    sampler = Sampler(tmp_path, clock)
+    routes = status_routes(api.database, sampler, PartlyCounted("nowhere"))
+    (route,) = [one for one in routes.routes if isinstance(one, APIRoute) and one.path == "/status"]
+    assert route.endpoint().lacking == [
+        "Of shop only the later part of the log is counted: fairlead monitoring rebuild shop."
+    ]
 
 
 def test_gateways_that_are_silent_are_listed_as_such(api: Api) -> None:

@@ -15,6 +15,7 @@ from fairlead.contracts.contract import Contract, Output
 from fairlead.contracts.profile import profile
 from fairlead.contracts.table import read_table
 from fairlead.contracts.uncertainty import Uncertainty
+from fairlead.errors import InvalidSetting
 from fairlead.monitoring.answered import calibration_of, fairness_of, performance_of
 from fairlead.monitoring.findings import Finding
 from fairlead.monitoring.performing import Performing, PerformingLooker
@@ -258,6 +259,24 @@ def test_rankings_have_hits_and_coverage(tmp_path: Path) -> None:
         assert calibration_of(seen) is None
     finally:
         served.close()
+
+
+def test_a_model_may_have_a_detector_of_river_beside_the_alarm(served: Served) -> None:
+    served.register()
+    with pytest.raises(InvalidSetting, match="performance_detector"):
+        served.registry.configure("shop", None, {"performance_detector": "kswin"}, who="ann")
+    for hour in range(10):
+        binary(served, 0.85, hour, hour)
+    looker = PerformingLooker(served.registry, served.client)
+
+    def detected(at: timedelta) -> list[tuple[str, str | None]]:
+        return [(one.status, one.version) for one in looker.look(START + at) if one.measure == "adwin"]
+
+    assert detected(10 * HOUR + timedelta(minutes=1)) == []
+    served.registry.configure("shop", None, {"performance_detector": "adwin"}, who="ann")
+    assert detected(10 * HOUR + timedelta(minutes=1)) == [("ok", "v1")]
+    binary(served, 0.2, 10, 99)
+    assert detected(11 * HOUR + timedelta(minutes=1)) == [("alarm", "v1")]
 
 
 def test_how_much_is_too_much_and_when_labels_are_due_are_settings_of_the_model(served: Served) -> None:
