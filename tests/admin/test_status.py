@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 
 from fairlead.admin.sampler import Pulse, Sampler
 from fairlead.admin.status import status_routes
+from fairlead.alerts.following import Following
 from fairlead.predictions.ask import IngestClient
 from fairlead.stores.database import Database
 from fairlead.telemetry.counters import ArmKey, CounterBlock
@@ -117,7 +118,7 @@ def test_status_says_which_models_are_counted_only_in_part(api: Api, tmp_path: P
             return {"lag_bytes": 0, "uncounted": ["shop"]}
 
     sampler = Sampler(tmp_path, clock)
-    routes = status_routes(api.database, sampler, PartlyCounted("nowhere"))
+    routes = status_routes(api.database, sampler, PartlyCounted("nowhere"), Following(""))
     (route,) = [one for one in routes.routes if isinstance(one, APIRoute) and one.path == "/status"]
     assert route.endpoint().lacking == [
         "Of shop only the later part of the log is counted: fairlead monitoring rebuild shop."

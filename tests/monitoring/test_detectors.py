@@ -13,8 +13,8 @@ from bench.quiet_looks import drawn
 from numpy.typing import NDArray
 
 from fairlead.errors import MissingExtra
+from fairlead.monitoring.detecting import Followers
 from fairlead.monitoring.detectors import Follower, follow
-from fairlead.monitoring.following import Followers
 from fairlead.monitoring.measured import Seen
 from fairlead.monitoring.risk import Step
 from fairlead.monitoring.verdicts import Rules, findings_of

@@ -20,8 +20,8 @@ from fairlead.contracts.profile import CategoryProfile
 from fairlead.errors import FairleadError
 from fairlead.monitoring.answered import STEP, joined
 from fairlead.monitoring.asking import MEASURED, Asked
+from fairlead.monitoring.detecting import Followers
 from fairlead.monitoring.findings import Finding
-from fairlead.monitoring.following import Followers
 from fairlead.monitoring.hours import Hours
 from fairlead.monitoring.measured import Seen
 from fairlead.monitoring.verdicts import Rules, alpha_of, findings_of
