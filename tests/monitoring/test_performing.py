@@ -336,11 +336,11 @@ def test_intervals_that_hold_are_fine_and_ones_that_do_not_any_more_ring(tmp_pat
 
         def serve(hours: range, spread: float, quantile: float | None = 1.645) -> None:
             for hour in hours:
-                label = generator.normal(100.0, 20.0, 400)
-                value = label + generator.normal(0.0, spread, 400)
-                countries = ["DE" if one else "FR" for one in generator.random(400) < 0.5]
+                label = generator.normal(100.0, 20.0, 200)
+                value = label + generator.normal(0.0, spread, 200)
+                countries = ["DE" if one else "FR" for one in generator.random(200) < 0.5]
                 served.serve(
-                    value.tolist(), label.tolist(), at=hour * HOUR, every=9.0, quantile=quantile,
+                    value.tolist(), label.tolist(), at=hour * HOUR, every=18.0, quantile=quantile,
                     countries=countries,
                 )  # fmt: skip
 
@@ -349,8 +349,8 @@ def test_intervals_that_hold_are_fine_and_ones_that_do_not_any_more_ring(tmp_pat
         assert (few.status, few.n) == ("insufficient", 0)
         serve(range(1, 6), 1.0)
         calm = findings(served, 6 * HOUR + timedelta(minutes=1))["calibration", "coverage", ""]
-        assert (calm.status, calm.n, calm.expected) == ("ok", 2_000, 0.9)
-        assert calm.value == pytest.approx(0.9, abs=0.02)
+        assert (calm.status, calm.n, calm.expected) == ("ok", 1_000, 0.9)
+        assert calm.value == pytest.approx(0.9, abs=0.03)
         serve(range(6, 9), 2.0)
         until = START + 9 * HOUR + timedelta(minutes=1)
         seen = Performing(served.registry, served.client).seen("shop", "v1", START, until)
@@ -364,8 +364,9 @@ def test_intervals_that_hold_are_fine_and_ones_that_do_not_any_more_ring(tmp_pat
         assert performance.uncertainty.size is not None
         assert performance.uncertainty.size.value == pytest.approx(3.29)
         parts = {one.part: {figure.name: figure for figure in one.figures} for one in performance.slices}
-        assert parts["DE"]["coverage"].n + parts["FR"]["coverage"].n == 3_200
-        assert [{one.name for one in moment.figures} >= {"coverage"} for moment in performance.moments]
+        assert parts["DE"]["coverage"].n + parts["FR"]["coverage"].n == 1_600
+        named = [{figure.name for figure in moment.figures} for moment in performance.moments]
+        assert ["coverage" in names for names in named] == [False] + 8 * [True]
     finally:
         served.close()
 

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from fairlead.contracts.uncertainty import Uncertainty
-from fairlead.errors import MalformedRequest, VersionExists
-from fairlead.registry import levels
+from fairlead.errors import InvalidSetting, MalformedRequest, VersionExists
+from fairlead.registry import levels, registration, settings
 from fairlead.registry.registration import NewVersion
 from fairlead.registry.registry import Registry
 from fairlead.stores.blobs import Blobs
@@ -106,15 +106,16 @@ def test_the_same_content_is_the_same_though_labels_have_moved_it(
     ],
 )
 def test_scores_that_are_none_are_refused_by_name(
-    registry: Registry, blobs: Blobs, scores: tuple[float, ...], said: Uncertainty | None
+    scores: tuple[float, ...], said: Uncertainty | None
 ) -> None:
+    new = new_version()
+    spec = msgspec.structs.replace(new.spec, uncertainty=said)
     with pytest.raises(MalformedRequest, match="scores of calibration"):
-        registry.register(sure(blobs, scores, said))
-    assert registry.models() == []
+        registration.verify(msgspec.structs.replace(new, spec=spec, scores=scores))
 
 
-@pytest.mark.parametrize("value", [-0.01, 0.11, float("nan")])
-def test_how_fast_it_may_follow_has_bounds(registry: Registry, blobs: Blobs, value: float) -> None:
-    registry.register(sure(blobs))
-    with pytest.raises(Exception, match="adaptive_coverage"):
-        registry.configure("churn", None, {"adaptive_coverage": value}, who="ann")
+def test_how_fast_it_may_follow_has_bounds() -> None:
+    settings.verify({"adaptive_coverage": 0.1}, None)
+    for value in (-0.01, 0.11, float("nan")):
+        with pytest.raises(InvalidSetting, match="adaptive_coverage"):
+            settings.verify({"adaptive_coverage": value}, "v1")

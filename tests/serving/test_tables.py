@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fairlead.contracts.fingerprint import feature_hash
+from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.errors import (
     DataContractViolation,
     DeadlineExceeded,
@@ -32,8 +33,9 @@ ENTRY = TableRecord | SchemaFrame | PredictionRecord
 ROWS = np.random.default_rng(0).uniform(0, 10, (50, 4)).astype(np.float32)
 
 
-def serve(gateway: Gateway, onnx: bytes, **options):
+def serve(gateway: Gateway, onnx: bytes, uncertainty: Uncertainty | None = None, **options):
     spec = lay_version(gateway.folder, "v1", onnx, **options)
+    spec = msgspec.structs.replace(spec, uncertainty=uncertainty)
     lay_plan(gateway.folder, plan_of({"stable": ("v1", "stable", 100)}), spec)
     gateway.follow()
     return gateway.plane.model("iris")
@@ -74,7 +76,8 @@ def rows_of(gateway: Gateway) -> list[PredictionRecord]:
 
 
 def test_a_table_is_logged_in_one_frame_like_its_rows_one_by_one(gateway, onnx):
-    model = serve(gateway, onnx[0], settings=ModelSettings(cache_seconds=0))
+    said = Uncertainty(kind="set", quantile=0.5, n=100)
+    model = serve(gateway, onnx[0], said, settings=ModelSettings(cache_seconds=0))
     for row in ROWS:
         ask_row(gateway, model, row, request_id="r-1", unit="u")
     answer = ask_table(gateway, model, request_id="r-1", unit="u", use_case="tests", trace_id="t")
@@ -89,6 +92,7 @@ def test_a_table_is_logged_in_one_frame_like_its_rows_one_by_one(gateway, onnx):
             if name not in own:
                 assert getattr(one, name) == getattr(other, name), name
         assert (other.row, other.use_case, other.trace_id) == (index, "tests", "t")
+        assert other.conformal_quantile == 0.5
         assert other.feature_hash == feature_hash(other.contract_id, bytes(other.features))
     ids = [record.prediction_id for record in together]
     assert ids == sorted(set(ids))
