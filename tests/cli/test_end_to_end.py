@@ -238,6 +238,13 @@ def test_a_scikit_learn_pickle_is_converted_here_and_said_to_be_opened(servers: 
     goes_by = shown["features"]["importance"]["features"]
     assert sum(one["share"] for one in goes_by.values()) == pytest.approx(1.0)
     assert shown["features"]["leading"]["scale"] in ("log_odds", "probability")
+    run(servers, "deploy", "pickled", "v1", "--strategy", "direct")
+    answered = json.loads(
+        run(
+            servers, "predict", "pickled", "--json", json.dumps(SAMPLE), "--explain", "--probabilities"
+        ).stdout
+    )
+    assert answered["explanation"][0]["feature"] in SAMPLE
     told = run(servers, "show", "pickled@v1").stdout
     assert f"{max(goes_by, key=lambda name: goes_by[name]['share'])} " in told
     assert not any(file["path"].endswith(".pkl") for file in shown["spec"]["manifest"]["files"])

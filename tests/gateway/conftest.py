@@ -15,6 +15,8 @@ import msgspec
 import pytest
 
 from fairlead.process import RESOLVED
+from fairlead.runtimes.effects import Effect
+from fairlead.runtimes.leading import Leading
 from fairlead.serving.folder import DataFolder
 from fairlead.settings import Settings
 from tests.models import data_folder, iris_onnx, lay_plan, lay_version, plan_of
@@ -80,11 +82,21 @@ class GatewayProcess:
         self._listener.close()
 
 
+_STILL = Effect(at=())
+LEADING = Leading(
+    scale="log_odds",
+    base=(0.0, 0.0, 0.0),
+    effects=(Effect(at=(0, 1, 2), slopes=(1.0, 0.0, -1.0), offsets=(0.0, 0.0, 0.0)), _STILL, _STILL, _STILL),
+)
+"""Only the first feature moves anything."""
+
+
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """A gateway with the model `iris`: v1 stable and control, v2 a canary at 10 %."""
     folder = data_folder(Path(tmp_path_factory.mktemp("gateway")) / "data")
-    one, two = lay_version(folder, "v1", iris_onnx(0)), lay_version(folder, "v2", iris_onnx(1))
+    one = lay_version(folder, "v1", iris_onnx(0))
+    two = lay_version(folder, "v2", iris_onnx(1), leading=LEADING)
     arms = {"stable": ("v1", "stable", 80), "control": ("v1", "control", 10), "canary": ("v2", "canary", 10)}
     lay_plan(folder, plan_of(arms), one, two)
     running = GatewayProcess(folder, default_model="iris")

@@ -217,7 +217,23 @@ def test_no_answer_holds_what_is_not_json(gateway):
 
 
 def test_who_asks_for_leading_features_gets_them_over_http(gateway):
-    status, _, body = gateway.call("POST", PREDICT, {"features": SAMPLE, "explain": "top", "unit": "u-7"})
-    assert (status, body["explanation"]) == (200, None)  # these versions came without
-    told = gateway.call("GET", f"/v1/models/iris/versions/{body['model_version']}")[2]["leading_features"]
+    pinned = {"X-Model-Version": "v2"}
+    status, _, body = gateway.call("POST", PREDICT, {"features": SAMPLE, "explain": "top"}, pinned)
+    assert (status, body["explanation"]) == (200, [{"feature": "sepal_length", "contribution": 5.1}])
+    assert gateway.call("POST", PREDICT, {"features": SAMPLE}, pinned)[2]["explanation"] is None
+    told = gateway.call("GET", "/v1/models/iris/versions/v2")[2]["leading_features"]
+    assert told == {"scale": "log_odds", "base": {"0": 0.0, "1": 0.0, "2": 0.0}, "reason": None}
+
+
+def test_a_version_without_leading_features_answers_null_and_says_why(gateway):
+    pinned = {"X-Model-Version": "v1"}
+    body = gateway.call("POST", PREDICT, {"features": SAMPLE, "explain": "top"}, pinned)[2]
+    assert body["explanation"] is None
+    told = gateway.call("GET", "/v1/models/iris/versions/v1")[2]["leading_features"]
     assert "registered with a reference" in told["reason"]
+
+
+def test_without_a_control_explanations_are_refused_and_nothing_else(gateway):
+    status, _, body = gateway.call("GET", "/v1/predictions/one/explanation")
+    assert (status, body["code"]) == (503, "store_unavailable")
+    assert "Control" in body["detail"]

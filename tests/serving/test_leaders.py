@@ -6,12 +6,17 @@ import time
 
 import msgspec
 import pytest
+import uvloop
 
 from fairlead.contracts.contract import Output
+from fairlead.engine.host import ModelHost
+from fairlead.engine.paths import listening
 from fairlead.errors import MalformedRequest, RuntimeFailed
 from fairlead.registry.versions import ModelSettings
 from fairlead.runtimes.effects import Effect
 from fairlead.runtimes.leading import LEADING_FILE, Contribution, Leading, Told
+from fairlead.runtimes.machine import cpu_name
+from fairlead.runtimes.placement import note
 from fairlead.serving.asks import Ask
 from tests.models import SAMPLE, faulty_onnx, iris_contract, lay_plan, lay_version, plan_of
 from tests.serving.conftest import Gateway
@@ -153,3 +158,28 @@ def test_anything_but_top_is_refused_by_name(gateway, onnx):
     model = serve(gateway, onnx[0], terms(1.0, 1.0, 1.0, 1.0))
     with pytest.raises(MalformedRequest, match="explain"):
         predict(gateway, model, explain="all")
+
+
+def test_a_version_in_a_worker_of_its_own_is_explained_beside_it(gateway, onnx):
+    spec = lay_version(gateway.folder, "v1", onnx[0], leading=terms(1.0, 0.0, 0.0, 0.0))
+    heavy = {"run_microseconds": 1e6, "memory_bytes": 1, "library": f"onnxruntime 1 {cpu_name()}"}
+    assert note(gateway.folder.measured, spec.manifest.digest, heavy) is not None
+    lay_plan(gateway.folder, plan_of({"stable": ("v1", "stable", 100)}), spec)
+
+    async def story() -> None:
+        host = ModelHost(gateway.folder.run)
+        await host.start(listening(gateway.folder.models_socket))
+        try:
+            await gateway.refresher.refresh()
+            model = gateway.plane.model("iris")
+            assert not model.arms[0].version.engine.inline
+            for cached in (False, True):
+                body = json.dumps({"features": SAMPLE, "explain": "top"}).encode()
+                ask = Ask.of(model.reader.read(body), received=time.perf_counter())
+                envelope, _ = await gateway.plane.infer(model, ask)
+                assert (envelope.cached, found(envelope)) == (cached, {"sepal_length": 5.1})
+        finally:
+            await gateway.refresher.close(draining=True)
+            await host.stop()
+
+    uvloop.run(story())

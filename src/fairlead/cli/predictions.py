@@ -29,6 +29,7 @@ __all__ = ["outcomes", "predict", "predictions"]
 @click.option("--entity", metavar="E", help="Entity that the features are about.")
 @click.option("--request-id", metavar="ID", help="Name of the request; else one is made.")
 @click.option("--probabilities", is_flag=True, help="Answer the probability of each class, too.")
+@click.option("--explain", is_flag=True, help="Answer the leading features, too, where that is cheap.")
 @click.option("--pin", metavar="V", help="Ask this live version, whatever the traffic says.")
 @click.option("--use-case", metavar="NAME", help="What the prediction is for; noted in the log.")
 @click.pass_obj
@@ -41,6 +42,7 @@ def predict(
     entity: str | None,
     request_id: str | None,
     probabilities: bool,
+    explain: bool,
     pin: str | None,
     use_case: str | None,
 ) -> None:
@@ -65,6 +67,7 @@ def predict(
         entity=entity,
         request_id=request_id,
         return_probabilities=probabilities,
+        explain="top" if explain else None,
         version=pin,
         use_case=use_case,
     )
