@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -103,9 +104,16 @@ class Site:
         )  # fmt: skip
 
     def attend(self, control: Retraining, job: Job) -> threading.Thread:
-        """Lets the control take the job along, as if it had the lease, in a thread."""
+        """Lets the control take the job along until it is over, as if it had the lease, in a thread."""
         control._until = self.now + timedelta(days=9)
-        thread = threading.Thread(target=control._steps.go, args=(job,), daemon=True)
+
+        def go() -> None:
+            held = job
+            while control._mine() and not held.over:
+                held = control._steps.go(control.job(job.model, job.id))
+                time.sleep(0.01)
+
+        thread = threading.Thread(target=go, daemon=True)
         thread.start()
         return thread
 

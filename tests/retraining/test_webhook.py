@@ -19,9 +19,10 @@ import fairlead
 from fairlead.admin.problems import refuse_as_problems
 from fairlead.admin.retraining import retraining_routes
 from fairlead.errors import Forbidden, InvalidRetraining, RetrainingRefused, VersionNotFound
-from fairlead.retraining import webhook
+from fairlead.retraining import ledger, webhook
 from fairlead.retraining.job import Job
 from fairlead.retraining.log import clipped
+from fairlead.retraining.triggers import Cause
 from fairlead.stores.blobs import Blobs
 from fairlead.stores.database import Database
 from tests.alerts.receiver import Receiver
@@ -315,6 +316,35 @@ def test_one_that_is_cancelled_while_its_hook_is_called_is_called_no_more(
         assert not doors.attending.is_alive()
         assert doors.now(job).state == "cancelled"
     assert len(hook.posts) == 1
+
+
+def test_jobs_that_wait_keep_no_other_from_going_on_and_one_that_is_cancelled_then_is_tidied_up(
+    site: Site,
+) -> None:
+    def add(**changes: Any) -> Job:
+        cause = Cause(kind="hand", sentence="Ann asked for it.")
+        with site.database.write() as connection:
+            job = ledger.add(
+                connection, model="shop", cause=cause, trainer="t", champion="v1", who="ann", now=site.now
+            )
+            return ledger.move(connection, job, site.now, **changes)
+
+    with Receiver(404) as hook:
+        control = site.control(trainer={"webhook": hook.url}, least=20)
+        waiting = [add(state="running", begun_at=site.now, called_at=site.now) for _ in range(20)]
+        place = site.folder.root / "retraining" / waiting[0].id
+        place.mkdir(parents=True)
+        control.start()
+        try:
+            other = add(note="It waits for its turn.")
+            wait_until(lambda: control.job("shop", other.id).over, 20)
+            assert "answered 404" in (control.job("shop", other.id).error or "")
+            assert place.exists()
+            control.cancel("shop", waiting[0].id, who="ann")
+            wait_until(lambda: not place.exists(), 20)
+        finally:
+            control.stop()
+        assert {control.job("shop", job.id).state for job in waiting[1:]} == {"running"}
 
 
 def test_the_words_of_a_trainer_elsewhere_are_kept_as_they_begin_and_as_they_end() -> None:

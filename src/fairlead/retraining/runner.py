@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -51,7 +52,7 @@ _HELD = timedelta(seconds=20)
 _MARGIN = timedelta(seconds=8)
 """So long before the lease runs out it counts as lost: longer than a trainer takes to end."""
 _RENEW_SECONDS = 3.0
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS, _STEP_SECONDS = 1.0, 0.25
 _AT_ONCE = 8
 _SWEPT = timedelta(days=7)
 _SELF = "fairlead"
@@ -98,6 +99,7 @@ class Retraining:
         self._threads: list[threading.Thread] = []
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="retraining")
         self._attended: set[str] = set()
+        self._waiting: dict[str, str] = {}  # models of jobs that have been taken along and wait
         self._lock = threading.Lock()
         self._steps = Steps(
             registry, gates, rollouts, ingest, folder, self._policies, self._trainers,
@@ -178,14 +180,14 @@ class Retraining:
             self._consider(model)
 
     def look(self) -> None:
-        """Begins what the clock asks for, and takes up the jobs that nobody attends to."""
-        for model in sorted(self._policies):
-            self._consider(model)
+        """Takes along the jobs that nobody works at, also those that were cancelled while they waited."""
         with self._lock:
-            attended = set(self._attended)
+            attended, waiting = set(self._attended), dict(self._waiting)
         with self._database.read() as connection:
-            waiting = ledger.open_jobs(connection, attended)
-        for job in waiting:
+            jobs = {job.id: job for job in ledger.open_jobs(connection, attended)}
+            for identifier in waiting.keys() - jobs.keys() - attended:
+                jobs[identifier] = ledger.get(connection, waiting[identifier], identifier)
+        for job in jobs.values():
             with self._lock:
                 self._attended.add(job.id)
             self._pool.submit(self._attend, job)
@@ -213,12 +215,17 @@ class Retraining:
             logger.warning("the lease of retraining runs out by itself: %s", error)
 
     def _loop(self) -> None:
+        considered = 0.0
         while not self._stopping.is_set():
-            self._begun.wait(_LOOK_SECONDS)
+            self._begun.wait(_STEP_SECONDS)
             self._begun.clear()
             if not self._mine():
                 continue
             try:
+                if time.monotonic() - considered >= _LOOK_SECONDS:
+                    for model in sorted(self._policies):
+                        self._consider(model)
+                    considered = time.monotonic()
                 self.look()
             except StoreUnavailable as error:
                 logger.warning("retraining waits: %s", error)
@@ -273,13 +280,16 @@ class Retraining:
 
     def _attend(self, job: Job) -> None:
         try:
-            self._steps.go(job)
+            job = self._steps.go(job)
         except Exception:
             logger.exception("retraining %s of %s could not go on", job.id, job.model)
             self._stopping.wait(_LOOK_SECONDS)
         finally:
             with self._lock:
                 self._attended.discard(job.id)
+                self._waiting.pop(job.id, None)
+                if not job.over:
+                    self._waiting[job.id] = job.model
 
     # --- deciding -------------------------------------------------------------------------------------------
 

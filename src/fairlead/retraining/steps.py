@@ -4,7 +4,6 @@ the job over goes on from there; only a trainer whose server ended begins anew, 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -46,7 +45,6 @@ __all__ = ["Steps"]
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.25
 _LOG_SECONDS = 2.0
 _MOST_ATTEMPTS = 2
 _SKEW = timedelta(seconds=1)
@@ -86,8 +84,9 @@ class Steps:
         self._clock = clock
         self._training = threading.Lock()
 
-    def go(self, job: Job) -> None:
-        """Takes the job along until it is over, or this control has it no more."""
+    def go(self, job: Job) -> Job:
+        """Takes the job along until it is over, has to wait, or this control has it no more; how it stands.
+        Nobody works while a job waits: it is to be taken along again after a while."""
         steps: dict[str, Callable[[Job], Job]] = {
             "queued": self._train,
             "running": self._under_way,
@@ -99,12 +98,12 @@ class Steps:
             while not job.over:
                 self._require_mine(job)
                 try:
-                    job = steps[job.state](job)
+                    before, job = job, steps[job.state](job)
+                    if job == before:
+                        return job
                 except StoreUnavailable as error:
                     logger.warning("retraining %s of %s waits: %s", job.id, job.model, error)
-                    time.sleep(_LOOK_SECONDS)
-                    with contextlib.suppress(StoreUnavailable):
-                        job = self._read(job)
+                    return job
                 except GenerationConflict:
                     job = self._read(job)
                 except FairleadError as error:
@@ -114,6 +113,7 @@ class Steps:
             job = self._read(job)
         if job.over:
             forget(self._folder, self._registry.blobs, job)
+        return job
 
     # --- the steps ------------------------------------------------------------------------------------------
 
@@ -122,7 +122,7 @@ class Steps:
         # Arrow comes into memory with the first retraining: most controls never have one.
         from fairlead.retraining.rows import prepare
 
-        if not self._training.acquire(timeout=_LOOK_SECONDS):
+        if not self._training.acquire(blocking=False):
             return job
         try:
             policy, trainer = self._policy(job), self._trainer(job)
@@ -196,7 +196,6 @@ class Steps:
                 f"Trainer {trainer.name!r} has handed in nothing within {trainer.seconds:g} s.",
                 remedy=f"Look there, or raise trainers.{trainer.name}.seconds.",
             )
-        time.sleep(_LOOK_SECONDS)
         return self._read(job)
 
     def _registered(self, job: Job) -> Job:
@@ -231,7 +230,6 @@ class Steps:
             return self._write(job, gate=run.id)
         run = self._gates.get(job.model, job.gate)
         if not run.over:
-            time.sleep(_LOOK_SECONDS)
             return job
         match run.state:
             case "passed" | "overridden":
@@ -260,12 +258,10 @@ class Steps:
             except (Frozen, RolloutInProgress) as error:
                 if job.note != error.message:
                     job = self._write(job, note=error.message)
-                time.sleep(_LOOK_SECONDS)
                 return job
             return self._write(job, rollout=begun.rollout.id, note=None)
         state = self._rollouts.get(job.model, job.rollout).entry.rollout.state
         if state not in ("succeeded", "rolled_back", "superseded"):
-            time.sleep(_LOOK_SECONDS)
             return job
         if state != "succeeded":
             return self._end(job, state="done", ended="rolled-back")
