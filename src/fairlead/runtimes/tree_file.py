@@ -52,9 +52,12 @@ def tree_node(model: bytes) -> TreeNode:
             f" {len(found)} of those."
         )
     kind, node = found[0]
-    attributes = dict(_attribute(data) for data in node.get(5, ()))
     source = unrounded.get(node[1][0], node[1][0])
-    return TreeNode(source=source.decode(), nodes=_nodes(kind, attributes))
+    try:
+        nodes = _nodes(kind, dict(_attribute(data) for data in node.get(5, ())))
+    except (LookupError, ValueError) as error:
+        raise NotExplainable("Its trees are described in a way that is not understood.") from error
+    return TreeNode(source=source.decode(), nodes=nodes)
 
 
 def with_output(model: bytes, name: str, double: bool) -> bytes:

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 __all__ = ["MOST_CELLS", "MOST_DEPTH", "Nodes", "Trees", "Walk", "depth_of", "leaf_sums", "with_means"]
 
-MOST_CELLS = 200_000
-"""Nodes times numbers in each: so many take about 7 MB of each gateway that is asked, and no more are kept
-for this."""
+MOST_CELLS = 100_000
+"""Nodes times numbers in each: so many take 3 MB of each gateway that is asked, and 12 ms to read, and no
+more are kept for this."""
 MOST_DEPTH = 64
 
 Array = npt.NDArray[Any]
