@@ -1,22 +1,24 @@
 """What intervals hold when the world changes: as they were calibrated, and following their labels.
 
-    python bench/simulated_coverage.py [--runs 5] [--seed 1]
+    python bench/simulated_coverage.py [--runs 5] [--months 300] [--seed 1]
 
 What a model said of used cars and what they cost, 100 labels an hour, which come an hour after their answers.
 2,000 rows calibrate it. Then 20 days in shuffled order, the same with errors that grow twofold at once or
 threefold in time, and later cars in their own order, whose mix changes. Each is told by split
 conformal prediction, and by levels that follow the labels at two speeds (`contracts/adaptive.py`). Of each
 the share that lay within, the least in any 1,000 labels, the width, and when the alarm of coverage rings
-(`monitoring/covering.py`). Ends with 1 when a figure is worse than promised. Prints JSON, and a table (on
-standard error).
+(`monitoring/covering.py`). Last, what that alarm is worth: months in which the promise is kept, with what a
+draw of the calibration rows makes of it, and how soon a lower share is found. Ends with 1 when a figure is
+worse than promised. Prints JSON, and a table (on standard error).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,13 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from bench.delays import told as delay_told
 from tests.data.car_prices import cars
 
 from fairlead.contracts.adaptive import learnt, quantile_at, thinned
 from fairlead.contracts.uncertainty import COVERAGE, Uncertainty, conformal_quantile
 from fairlead.monitoring.covering import most_outside
-from fairlead.monitoring.risk import Step, watch
+from fairlead.monitoring.risk import TOLERANCE, Step, watch
 
 __all__ = ["broken", "simulate", "table"]
 
@@ -42,6 +45,7 @@ CHANGES_AT = 240
 USUAL = 0.005
 RATES = (0.0, USUAL, 0.02)
 NEEDED = 720.0
+NARROW = 0.02
 _LAST = 1_000
 
 _SHUFFLED = "nothing changes"
@@ -55,7 +59,7 @@ STREAMS: dict[str, Callable[[Errors], Errors]] = {
 }
 
 
-def simulate(runs: int, seed: int, hours: int = HOURS) -> dict[str, Any]:
+def simulate(runs: int, seed: int, hours: int = HOURS, months: int = 300) -> dict[str, Any]:
     generator = np.random.default_rng(seed)
     before, later = cars("reference").size, cars("analysis").size
     found: dict[str, dict[float, list[dict[str, Any]]]] = {
@@ -78,7 +82,50 @@ def simulate(runs: int, seed: int, hours: int = HOURS) -> dict[str, Any]:
             name: [{"rate": rate, **_together(each)} for rate, each in by_rate.items()]
             for name, by_rate in found.items()
         },
+        "kept": [kept(generator, rows, months) for rows in (100, 1_000, 10_000)],
+        "lost": [
+            lost(generator, share, tolerance, max(months // 5, 1))
+            for tolerance in (TOLERANCE, NARROW)
+            for share in (0.85, 0.8, 0.7)
+        ],
     }
+
+
+# --- what the alarm is worth --------------------------------------------------------------------------------
+
+
+def kept(generator: np.random.Generator, rows: int, months: int) -> dict[str, Any]:
+    """In how many of so many months the alarm rings though rows to come are like those of calibration. What
+    lies within then is Beta-distributed over draws of the calibration rows (Vovk 2012)."""
+    rank = math.ceil((rows + 1) * COVERAGE - 1e-9)
+    shares = generator.beta(rank, rows + 1 - rank, months)
+    rang = sum(_alarmed(generator, [share], rows) is not None for share in shares)
+    return {"rows": rows, "months": months, "rang": rang}
+
+
+def lost(generator: np.random.Generator, share: float, tolerance: float, runs: int) -> dict[str, Any]:
+    """After how many labels it is found that after ten good days only that share lies within."""
+    delays = []
+    for _ in range(runs):
+        first = _alarmed(generator, [COVERAGE, share], 1_000, tolerance)
+        delays.append(math.inf if first is None else (first + 1 - CHANGES_AT) * AN_HOUR)
+    return {"share": share, "tolerance": tolerance, "runs": runs, **delay_told(delays)}
+
+
+def _alarmed(
+    generator: np.random.Generator, shares: Sequence[float], rows: int, tolerance: float = TOLERANCE
+) -> int | None:
+    """The first hour that rings: 30 days of the last share, after ten of each before it."""
+    hours = [CHANGES_AT] * (len(shares) - 1) + [int(NEEDED)]
+    outside = np.concatenate([
+        generator.binomial(AN_HOUR, 1.0 - share, count) for share, count in zip(shares, hours, strict=True)
+    ])  # fmt: skip
+    said = Uncertainty(kind="interval", quantile=1.0, n=rows)
+    steps = (Step(n=AN_HOUR, total=float(one)) for one in outside)
+    return watch(steps, most_outside(said, tolerance), needed=NEEDED).alarmed
+
+
+# --- what intervals hold ------------------------------------------------------------------------------------
 
 
 def calibrated(errors: Errors) -> tuple[Uncertainty, tuple[float, ...]]:
@@ -132,6 +179,11 @@ def broken(found: dict[str, Any]) -> list[str]:
     split = found["streams"][_BROKEN][0]
     if split["rang"] < found["runs"] or not CHANGES_AT <= split["rang_at"] < CHANGES_AT + 24:
         faults.append(f"{_BROKEN}: {split['rang']} of {found['runs']} rang, at hour {split['rang_at']}")
+    faults += [
+        f"kept, on {one['rows']} rows: {one['rang']} of {one['months']} months rang"
+        for one in found["kept"]
+        if one["rang"] > 0.05 * one["months"]
+    ]
     return faults
 
 
@@ -148,15 +200,24 @@ def table(found: dict[str, Any]) -> str:
                 f"{one['width']:>8.2f}  {rings}"
             )
             name = ""
+    lines += ["", "months of 100 labels an hour in which the promise is kept: those that ring"]
+    for one in found["kept"]:
+        lines.append(f"    calibrated on {one['rows']:>6,} rows{one['rang']:>8,} of {one['months']:,}")
+    lines.append("labels until it is found that less lies within: median (worst)")
+    for one in found["lost"]:
+        middle, worst = ("–" if one[key] is None else f"{one[key]:,.0f}" for key in ("median", "worst"))
+        place = f"    {one['share']:.0%}, {100 * one['tolerance']:g} points may be missing"
+        lines.append(f"{place:<40}{middle:>8} ({worst}), {one['missed']} of {one['runs']} missed")
     return "\n".join(lines)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="What intervals hold when the world changes.")
     parser.add_argument("--runs", type=int, default=5, help="draws of the calibration and of the order")
+    parser.add_argument("--months", type=int, default=300, help="months in which the promise is kept")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    found = simulate(options.runs, options.seed)
+    found = simulate(options.runs, options.seed, months=options.months)
     print(table(found), file=sys.stderr)
     print(json.dumps(found, indent=2))
     for fault in broken(found):

@@ -9,18 +9,21 @@ from bench.simulated_coverage import broken, calibrated, simulate, table, told
 
 
 def test_following_holds_in_the_long_run_what_is_lost_otherwise() -> None:
-    found = simulate(1, 3, hours=400)
+    found = simulate(1, 3, hours=400, months=20)
     assert broken(found) == []
     split, usual, _ = found["streams"]["errors twice as large at once"]
     assert split["within"] < 0.85 < 0.89 < usual["within"]
     assert usual["width"] > 1.2
     assert "90% promised" in table(found)
+    assert [one["rang"] for one in found["kept"]] == [0, 0, 0]
+    assert found["lost"][2]["worst"] <= 500
     worse = copy.deepcopy(found)
     for one in worse["streams"]["nothing changes"]:
         one.update(within=0.5, rang=1, rang_at=3.0)
+    worse["kept"][0]["rang"] = 2
     worse["streams"]["errors twice as large at once"][0].update(rang=0, rang_at=None)
     assert [fault.split(":")[0] for fault in broken(worse)] == [
-        "nothing changes", "nothing changes", "errors twice as large at once",
+        "nothing changes", "nothing changes", "errors twice as large at once", "kept, on 100 rows",
     ]  # fmt: skip
 
 
