@@ -12,8 +12,7 @@ from fairlead.contracts.contract import Contract, Output, class_name
 from fairlead.monitoring.estimates import Estimate
 from fairlead.monitoring.losses import expected_loss, learn_loss
 from fairlead.predictions.ask import IngestClient
-from fairlead.predictions.label_marks import LabelMark
-from fairlead.predictions.labelled_counts import Delays, Labelled, Sampled
+from fairlead.predictions.labelled_counts import Delays, Labelled, LabelMark, Sampled
 
 __all__ = ["MEASURED", "Asked"]
 

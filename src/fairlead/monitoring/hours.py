@@ -15,8 +15,7 @@ from itertools import groupby, pairwise
 
 from fairlead.monitoring.answered import LEAST_REFERENCE, STEP, joined
 from fairlead.monitoring.asking import Asked
-from fairlead.predictions.label_marks import LabelMark
-from fairlead.predictions.labelled_counts import Labelled
+from fairlead.predictions.labelled_counts import Labelled, LabelMark
 
 __all__ = ["Hours"]
 

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import msgspec
-
 from fairlead.predictions.effective import SAME_REQUEST, SAME_UNIT
 from fairlead.predictions.known import ANSWERED, LABELS, counted_by, narrowed
+from fairlead.predictions.labelled_counts import LabelMark
 from fairlead.predictions.query import Queries
 
-__all__ = ["LabelMark", "label_marks"]
-
-
-class LabelMark(msgspec.Struct, frozen=True):
-    """An hour of a version that begins at `start`: its `answers`, and how many `events` told labels of them,
-    repetitions and corrections included. Events are only ever added, so that whoever finds both counts as
-    they were finds all labels as they were."""
-
-    start: datetime
-    answers: int
-    events: int
+__all__ = ["label_marks"]
 
 
 _SQL = f"""

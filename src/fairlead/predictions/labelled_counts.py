@@ -13,7 +13,8 @@ import msgspec
 
 __all__ = [
     "SCORE_BINS", "SIZE_BASE", "SIZE_LEAST",
-    "Cell", "Delays", "ErrorCell", "Labelled", "PlaceCell", "Sampled", "Sure", "size_of", "sure_together",
+    "Cell", "Delays", "ErrorCell", "LabelMark", "Labelled", "PlaceCell", "Sampled", "Sure",
+    "size_of", "sure_together",
 ]  # fmt: skip
 
 SCORE_BINS = 200
@@ -92,6 +93,16 @@ class Labelled(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[ErrorCell, ...] = ()
     places: tuple[PlaceCell, ...] = ()
     sure: Sure = Sure()
+
+
+class LabelMark(msgspec.Struct, frozen=True):
+    """An hour of a version that begins at `start`: its `answers`, and how many `events` told labels of them,
+    repetitions and corrections included. Events are only ever added, so that whoever finds both counts as
+    they were finds all labels as they were."""
+
+    start: datetime
+    answers: int
+    events: int
 
 
 class Delays(msgspec.Struct, frozen=True, kw_only=True):
