@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from fairlead.registry import levels
 from tests.admin.conftest import Api, tiny_model
 
 
@@ -84,6 +85,23 @@ def test_a_version_is_registered_and_put_into_production(api: Api) -> None:
     assert api.call("GET", "/models/shop/versions/v1") == (200, version)
     assert api.call("GET", "/models/shop/versions")[1] == [version]
     assert names_in_run(api) == []
+
+
+def test_what_lets_intervals_follow_labels_is_kept_beside_the_version_and_shown_nowhere(api: Api) -> None:
+    content = tiny_model()
+    api.upload(content)
+    said = {"kind": "interval", "quantile": 2.0, "n": 9}
+    body = api.registration(content, uncertainty=said, scores=[0.5, 1.0, 2.0])
+    wrong = {**body, "scores": [2.0, 1.0]}
+    assert api.refused("POST", "/models/shop/versions", wrong) == (400, "malformed_request")
+    status, answer = api.call("POST", "/models/shop/versions", body)
+    assert status == 201
+    assert "scores" not in answer["version"]
+    assert answer["version"]["spec"]["uncertainty"] == {**said, "coverage": 0.9, "optimistic": False}
+    with api.database.read() as connection:
+        level = levels.level_of(connection, "shop", "v1")
+    assert level is not None
+    assert level.scores == (0.5, 1.0, 2.0)
 
 
 def test_registering_the_same_version_twice_is_refused(api: Api) -> None:

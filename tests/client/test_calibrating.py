@@ -12,6 +12,7 @@ from sklearn.svm import LinearSVC
 
 from fairlead.client.calibrating import MOST_ROWS, known_rows
 from fairlead.client.packing import packed
+from fairlead.contracts.adaptive import quantile_at
 from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.errors import InvalidReference
 
@@ -50,6 +51,21 @@ def test_the_reference_says_how_sure_answers_are_and_that_it_is_optimistic(line:
     assert held.quantile == pytest.approx(residuals[270])  # the 271st of 300: 301 * 0.9 is 270.9
     named = said(line, reference=table.assign(price=answers), target="price")
     assert named == held
+
+
+def test_the_distances_of_calibration_come_along_in_order_and_are_never_many(line: LinearRegression) -> None:
+    for rows, kept in ((99, 99), (1_700, 500)):
+        table, answers = drawn(rows, 1)
+        with packed(line, calibration=(table, answers), reference=table) as package:
+            scores, uncertainty = package.scores, package.uncertainty
+        residuals = np.abs(answers - line.predict(table))
+        assert uncertainty is not None
+        assert len(scores) == kept
+        assert list(scores) == sorted(scores)
+        assert scores[-1] == pytest.approx(residuals.max())
+        assert uncertainty.quantile <= quantile_at(uncertainty, scores, 0.1) < 1.1 * uncertainty.quantile
+    with packed(line, reference=drawn(300, 0)[0]) as package:
+        assert (package.scores, package.uncertainty) == ((), None)
 
 
 def test_rows_given_apart_win_over_the_reference(line: LinearRegression) -> None:
