@@ -121,6 +121,15 @@ def test_a_machine_that_nobody_looks_at_is_told_of_for_an_hour(pair: tuple[Machi
     assert found.status == "ok", "so that the alert ends"
 
 
+def test_of_two_folders_of_one_host_the_one_that_nobody_looks_at_is_told_of(
+    database: Database, tmp_path: Path
+) -> None:
+    first, second = (Machine(tmp_path / name, database, "a") for name in ("x", "y"))
+    second.everywhere.glance(T0)
+    found = first.everywhere.look(T0 + timedelta(seconds=60))
+    assert [(one.subject, one.status) for one in found] == [("eye of a", "alarm"), ("eye of a", "ok")]
+
+
 def test_one_that_ends_in_order_is_missed_by_nobody(pair: tuple[Machine, Machine]) -> None:
     first, second = pair
     second.sees()

@@ -75,14 +75,14 @@ class Everywhere:
         with self._database.read() as connection:
             there = [one for one in _read(connection, self.name) if one.place != here.place]
         fresh = [here, *(one for one in there if now - one.at <= _FRESH)]
-        found = joined(fresh)
-        found += [self._looked_at(one, one.error, now) for one in fresh]
+        found = [self._looked_at(one, one.error, now) for one in fresh]
         for one in there if self._tells_of_missing else ():
             late = now - one.at
             if _FRESH < late <= _GONE:
                 told = f"Nobody looks at the gateways of {one.host}: its control was heard of "
                 found.append(self._looked_at(one, f"{told}{late.total_seconds():.0f} s ago.", now))
-        return found
+        # Of two folders of one host the one that is worse off counts: who hears of it believes the first.
+        return joined(fresh) + sorted(found, key=lambda one: one.status != "alarm")
 
     def glance(self, now: datetime) -> None:
         """Looks and puts what is found, for the control that tells of it. Raises `StoreUnavailable`."""
