@@ -110,6 +110,18 @@ def test_an_alert_fires_once_with_its_evidence_and_is_told_once(desk: Desk) -> N
     assert read_firing(desk.shown) == []
 
 
+def test_while_it_fires_it_shows_what_was_wrong_and_at_its_end_what_is_right(desk: Desk) -> None:
+    desk.see(found(sentence="Half of it fails."), times=3)
+    desk.see(found(status="ok", sentence="It answers."))
+    with desk.database.read() as connection:
+        (shown,) = ledger.firing(connection)
+    assert shown.finding.sentence == "Half of it fails."
+    desk.see(found(status="ok", sentence="It answers."), times=200)
+    with desk.database.read() as connection:
+        last = ledger.deliveries(connection)[0].message
+    assert (last.told, [one.finding.sentence for one in last.alerts]) == ("resolved", ["It answers."])
+
+
 def test_what_was_pending_and_never_fired_leaves_nothing(desk: Desk) -> None:
     desk.see(found())
     desk.see(found(status="ok"), times=3)

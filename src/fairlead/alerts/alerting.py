@@ -144,7 +144,10 @@ class Alerting:
             rule=rule.name,
             severity=rule.severity,
             state=state,
-            finding=finding if bad is not None or before is None else before.finding,
+            # While it fires it shows what is wrong, also where the last look was a good one.
+            finding=finding
+            if before is None or bad or not (bad is None or state.standing == "firing")
+            else before.finding,
             updated_at=look.at,
         )
         return _Change(rule, before, after, tells, silenced)

@@ -24,7 +24,7 @@ alerts = Table(
     Column("severity", Text, nullable=False),
     Column("standing", Text, nullable=False),  # pending, firing or resolved
     Column("state", Text, nullable=False),  # State
-    Column("finding", Text, nullable=False),  # Finding: the latest with a result
+    Column("finding", Text, nullable=False),  # Finding: the latest that is bad, then the one that ended it
     Column("since", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
 )
