@@ -32,8 +32,8 @@ MOST_WAITING = 64
 """So many explanations wait their turn; more are refused."""
 _MOST_KEPT = 256
 _KEPT_SECONDS = 60.0
-_REFUSED_SECONDS = 5.0
-"""What could not be explained may be known to the log by then."""
+_REFUSED_SECONDS = 30.0
+"""As long as the slowest asks again; what could not be explained may be known to the log by then."""
 _TURN_SECONDS = 0.2
 _TALK_SECONDS = 2.0
 _MOST_BYTES = 4_096
