@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -26,11 +26,11 @@ from fairlead.contracts.profile import ReferenceProfile
 from fairlead.contracts.sliced import reference_of
 from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.errors import InvalidModelFile, InvalidReference, MissingExtra, TrustRequired
-from fairlead.explanations.importance import Importance
 from fairlead.runtimes.base import RuntimeSpec
-from fairlead.runtimes.leading import Leading
 
 __all__ = ["Lent", "Package", "packed"]
+
+_T = TypeVar("_T")
 
 Lent = Callable[[Contract], ReferenceProfile | None]
 """Answers the reference whose bins hold for a contract, None where none does."""
@@ -122,28 +122,18 @@ class _Packer:
             package.contract,
             package.proof,
             package.profile,
-            self._importance(package),
-            self._leading(package),
+            self._found(package, importance_of_onnx),
+            self._found(package, leading_of_onnx),
         )
         return msgspec.structs.replace(package, files={**package.files, **documents})
 
-    def _importance(self, package: Package) -> Importance | None:
+    def _found(self, package: Package, find: Callable[..., _T | None]) -> _T | None:
+        """What is found of an ONNX model by asking it the rows of the reference."""
         entry = package.runtime.entry
         if package.profile is None or package.runtime.kind != "onnx":
             return None
         folder = package.files[entry].parents[entry.count("/")]
-        return importance_of_onnx(
-            folder, package.runtime, package.contract, package.profile, self._reference, self._target
-        )
-
-    def _leading(self, package: Package) -> Leading | None:
-        entry = package.runtime.entry
-        if package.profile is None or package.runtime.kind != "onnx":
-            return None
-        folder = package.files[entry].parents[entry.count("/")]
-        return leading_of_onnx(
-            folder, package.runtime, package.contract, package.profile, self._reference, self._target
-        )
+        return find(folder, package.runtime, package.contract, package.profile, self._reference, self._target)
 
     # --- files and folders ----------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from fairlead.contracts.profile import (
 )
 from fairlead.contracts.table import Column, Table
 
-__all__ = ["SliceBy", "reference_of", "slices_of"]
+__all__ = ["SliceBy", "reference_of", "shown", "slices_of"]
 
 Array = npt.NDArray[Any]
 
@@ -43,7 +43,7 @@ class SliceBy(msgspec.Struct, frozen=True, kw_only=True):
     def names(self) -> tuple[str, ...]:
         """The slices, such as `country=DE` or `age=30 to below 45`, in the order of values or edges."""
         if self.values:
-            return tuple(f"{self.field}={_shown(value)}" for value in self.values)
+            return tuple(f"{self.field}={shown(value)}" for value in self.values)
         if not self.edges:
             return ()
         inner = [f"{low:g} to below {high:g}" for low, high in itertools.pairwise(self.edges)]
@@ -80,7 +80,8 @@ def _cut_numbers(field: Field, held: NumberProfile) -> SliceBy:
     return SliceBy(field=field.name, edges=tuple(quarters))
 
 
-def _shown(value: Scalar) -> str:
+def shown(value: Scalar) -> str:
+    """A value as the name of its part of a slice."""
     if isinstance(value, bool):
         return str(value).lower()
     if value == "":

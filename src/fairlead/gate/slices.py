@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fairlead.contracts.sliced import shown
 from fairlead.contracts.table import Column
 from fairlead.errors import InvalidGate
 from fairlead.gate.spec import Slice
@@ -31,7 +32,7 @@ def parts(column: Column, cut: Slice) -> dict[str, Array]:
         found = _between(column, cut)
     else:
         values = column.to_list()
-        names = np.array([MISSING if value is None else _shown(value) for value in values], object)
+        names = np.array([MISSING if value is None else shown(value) for value in values], object)
         found = {name: names == name for name in sorted(set(names))[: _MOST + 1]}
         if len(found) > _MOST:
             remedy = "Choose another column."
@@ -58,13 +59,3 @@ def _between(column: Column, cut: Slice) -> dict[str, Array]:
         found[name] = (low <= values) & (values < high) & ~column.null
     found[MISSING] = column.null
     return found
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if value == "":
-        return "(empty)"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
