@@ -36,7 +36,7 @@ class Hours:
     def of(self, asked: Asked, since: datetime, until: datetime) -> list[Labelled]:
         """The hours with answers from the one that holds `since` up to `until`, a whole hour; arms together,
         without bins of the score."""
-        since = since.replace(minute=0, second=0, microsecond=0)
+        since = _hour(since)
         marks = {mark.start: mark for mark in asked.marks(since, until)}
         with self._lock:
             held = dict(self._held.get((asked.model, asked.version), {}))
@@ -62,7 +62,7 @@ class Hours:
                 return found
         span = _FIRST_SPAN
         while True:
-            end = min(until, since + span)
+            end = min(until, _hour(since) + span)
             found = _enough(self.of(asked, since, end))
             if found or end >= until:
                 break
@@ -80,6 +80,10 @@ class Hours:
                 oldest = next(iter(self._held))
                 self._held.pop(oldest)
                 self._began.pop(oldest, None)
+
+
+def _hour(at: datetime) -> datetime:
+    return at.replace(minute=0, second=0, microsecond=0)
 
 
 def _enough(hours: Sequence[Labelled]) -> list[Labelled]:
