@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from fairlead.contracts.contract import Contract, Output
 from fairlead.contracts.profile import profile
 from fairlead.contracts.table import read_table
 from fairlead.contracts.uncertainty import Uncertainty
-from fairlead.errors import InvalidSetting
+from fairlead.errors import InvalidSetting, MissingExtra
 from fairlead.monitoring.answered import calibration_of, fairness_of, performance_of
 from fairlead.monitoring.findings import Finding
 from fairlead.monitoring.performing import Performing, PerformingLooker
@@ -261,10 +262,17 @@ def test_rankings_have_hits_and_coverage(tmp_path: Path) -> None:
         served.close()
 
 
-def test_a_model_may_have_a_detector_of_river_beside_the_alarm(served: Served) -> None:
+def test_a_model_may_have_a_detector_of_river_beside_the_alarm(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     served.register()
     with pytest.raises(InvalidSetting, match="performance_detector"):
         served.registry.configure("shop", None, {"performance_detector": "kswin"}, who="ann")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "river", None)
+        with pytest.raises(MissingExtra) as raised:
+            served.registry.configure("shop", None, {"performance_detector": "adwin"}, who="ann")
+        assert "fairlead[river]" in raised.value.remedy
     for hour in range(10):
         binary(served, 0.85, hour, hour)
     looker = PerformingLooker(served.registry, served.client)

@@ -25,6 +25,7 @@ from fairlead.errors import (
     InvalidContract,
     InvalidName,
     InvalidSetting,
+    MissingExtra,
     ModelNotFound,
     UnknownSetting,
     VersionNotFound,
@@ -119,7 +120,7 @@ def model_routes(registry: Registry) -> APIRouter:
     @routes.put(
         "/models/{model}/settings",
         summary="Change a model's serving settings",
-        responses=refusals(ModelNotFound, UnknownSetting, InvalidSetting),
+        responses=refusals(ModelNotFound, UnknownSetting, InvalidSetting, MissingExtra),
     )
     def put_settings(
         model: str, body: Annotated[SettingsChange, WIRE, Body()], who: Who

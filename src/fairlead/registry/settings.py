@@ -6,12 +6,13 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from importlib.util import find_spec
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from fairlead.errors import InvalidSetting, UnknownSetting
+from fairlead.errors import InvalidSetting, MissingExtra, UnknownSetting
 from fairlead.registry import audit
 from fairlead.registry.lookup import require_model, require_version
 from fairlead.registry.versions import ModelSettings
@@ -29,6 +30,8 @@ _OF_THE_MODEL = (
     "performance_tolerance", "performance_detector", "fairness_gap", "label_delay_hours",
     "price_per_core_hour",
 )  # fmt: skip
+_EXTRAS = {"performance_detector": "river"}
+"""Settings that need a library, and the optional extra of the same name that brings it."""
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "cache_seconds": (lambda value: 0 <= value < math.inf, "0 (no cache) or more seconds"),
     "timeout_ms": (lambda value: 0 < value <= 3_600_000, "above 0 and at most an hour, in milliseconds"),
@@ -79,7 +82,8 @@ def change(
 ) -> ModelSettings:
     """Sets values at one level and answers the settings that then hold there; None takes a value back.
 
-    `UnknownSetting` names the nearest setting, `InvalidSetting` the rule; either way nothing is changed.
+    `UnknownSetting` names the nearest setting, `InvalidSetting` the rule, `MissingExtra` the extra that the
+    value needs here; then nothing is changed.
     """
     require_model(connection, model)
     if version is not None:
@@ -92,6 +96,12 @@ def change(
     before = stated(connection, model).get(version, {})
     after = {name: value for name, value in ({**before, **changes}).items() if value is not None}
     verify(after, version)
+    for name, extra in _EXTRAS.items():
+        if changes.get(name) is not None and find_spec(extra) is None:
+            raise MissingExtra(
+                f"Setting {name} = {changes[name]!r} needs {extra}.",
+                remedy=f"Run `pip install 'fairlead[{extra}]'` where control runs.",
+            )
     if after != before:
         append(connection, model, version, after, at=at, who=who, why=why)
         details = {"from": before, "to": after}
