@@ -29,9 +29,9 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def database_url(tmp_path: Path) -> str:
-    """SQLite: nothing here is about the database."""
-    return f"sqlite:///{tmp_path}/fairlead.db"
+def database_kind() -> str:
+    """Nothing here is about the database."""
+    return "sqlite"
 
 
 @pytest.fixture
