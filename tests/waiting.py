@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["wait_until"]
+import psutil
+
+__all__ = ["has_ended", "wait_until"]
 
 
 def wait_until(predicate: Callable[[], Any], timeout: float = 10.0) -> Any:
@@ -18,3 +20,11 @@ def wait_until(predicate: Callable[[], Any], timeout: float = 10.0) -> Any:
             return found
         assert time.monotonic() < deadline, f"nothing true within {timeout} s"
         time.sleep(0.005)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether the process does nothing any more: who has lost its parent may stay in the list for a while."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -24,6 +24,11 @@ from tests.waiting import wait_until
 T0 = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
+@pytest.fixture
+def database_kind() -> str:
+    return "sqlite"  # whose SQL is the same; two controls at once have the other
+
+
 class Eye:
     """A looker that sees what it is told to."""
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -25,7 +24,7 @@ from fairlead.stores.tables import gate_runs, leases, rollouts
 from tests.alerts.receiver import Receiver
 from tests.models import line_onnx
 from tests.servers import Servers
-from tests.waiting import wait_until
+from tests.waiting import has_ended, wait_until
 
 ROWS, HELD = 160, 20
 TRAINER = """
@@ -214,11 +213,11 @@ def test_a_trainer_ends_with_its_control_and_begins_anew_under_the_next_until_it
         assert not seen & held
         assert len(seen | held) == ROWS
         kill_control(servers)
-        wait_until(lambda: not psutil.pid_exists(first), 20)
+        wait_until(lambda: has_ended(first), 20)
         second = working(servers, besides=first)
         assert admin.retraining("moody", job.id).attempt == 2
         servers.said("retrain", "moody", "--cancel", job.id)
-        wait_until(lambda: not psutil.pid_exists(second), 20)
+        wait_until(lambda: has_ended(second), 20)
         assert admin.retraining("moody", job.id).state == "cancelled"
         wait_until(lambda: not (servers.folder.root / "retraining" / job.id).exists(), 20)
         with pytest.raises(RetrainingRefused, match="cancelled"):
@@ -241,7 +240,7 @@ def kill_control(servers: Servers) -> None:
     """Ends it as a crash does, and its leases, which would last for a while."""
     killed = servers.pid_of("control")
     os.kill(killed, signal.SIGKILL)
-    wait_until(lambda: not psutil.pid_exists(killed), 20)
+    wait_until(lambda: has_ended(killed), 20)
     database = Database(f"sqlite:///{servers.folder.root}/fairlead.db")
     now = datetime.now(UTC)
     with database.write() as connection:

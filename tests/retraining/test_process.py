@@ -10,14 +10,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from fairlead.errors import DeadlineExceeded, RuntimeFailed
 from fairlead.retraining.log import Log
 from fairlead.retraining.policy import Trainer
 from fairlead.retraining.process import run_command
-from tests.waiting import wait_until
+from tests.waiting import has_ended, wait_until
 
 
 def run(tmp_path: Path, code: str, *, wanted: Any = lambda: True, **limits: Any) -> str:
@@ -31,7 +30,7 @@ def run(tmp_path: Path, code: str, *, wanted: Any = lambda: True, **limits: Any)
 
 
 def gone(file: Path) -> bool:
-    return not psutil.pid_exists(int(file.read_text()))
+    return has_ended(int(file.read_text()))
 
 
 CHILD = "import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', {!r}]);"
