@@ -186,7 +186,9 @@ class Control:
         data = DataFolder(folder / name).make()
         self.block = CounterBlock(data.counters / "g0")
         self.heard: list[Look] = []
-        pulse = Everywhere(Pulse(data.counters), database, place=data.place, host=name, tells_of_missing=True)
+        local = Pulse(data.counters)
+        local.seconds = 0.2
+        pulse = Everywhere(local, database, place=data.place, host=name, tells_of_missing=True)
         alerting = Alerting(database, Config())
         self.loop = Loop(database, [pulse], [alerting, lambda look, _: self.heard.append(look)], name=name)
 
