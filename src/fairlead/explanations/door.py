@@ -63,7 +63,6 @@ class Door:
         """Listens and works from now on."""
         self._listener = listen(self._path)
         self._listener.listen(128)
-        self._listener.settimeout(0.5)
         for work, name in ((self._serve, "explain-door"), (self._work, "explain-work")):
             thread = threading.Thread(target=work, name=name, daemon=True)
             thread.start()
@@ -73,7 +72,9 @@ class Door:
         """Stops listening; what is being made is made to its end, and kept, by nobody's waiting for it."""
         self._stopping.set()
         self._due.set()
-        if self._threads:
+        if self._listener is not None:
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)  # wakes who listens
             self._threads[0].join()
         self._path.unlink(missing_ok=True)
 
@@ -102,9 +103,9 @@ class Door:
             while not self._stopping.is_set():
                 try:
                     connection, _ = self._listener.accept()
-                except TimeoutError:
-                    continue
                 except OSError as error:
+                    if self._stopping.is_set():
+                        return
                     logger.warning("the door of explanations: %s", error)
                     self._stopping.wait(0.1)
                     continue
