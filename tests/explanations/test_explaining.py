@@ -18,7 +18,7 @@ from fairlead.errors import MalformedRequest, NotExplainable, Overloaded, Record
 from fairlead.evaluation.scored import Scored
 from fairlead.explanations.explaining import Explaining
 from fairlead.explanations.measure import measure
-from fairlead.stores.tables import explanations
+from fairlead.stores.monitoring_tables import explanations
 from tests.evaluation.site import ALL, Site, rows_of_iris
 from tests.models import FEATURES, SAMPLE, faulty_onnx, iris_contract, iris_onnx
 

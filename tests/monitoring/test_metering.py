@@ -15,7 +15,7 @@ from fairlead.monitoring.cost import Compute
 from fairlead.monitoring.metering import Meter, used_between
 from fairlead.serving.folder import DataFolder
 from fairlead.stores.database import Database
-from fairlead.stores.tables import compute_hours
+from fairlead.stores.monitoring_tables import compute_hours
 from fairlead.telemetry.counters import ArmKey, CounterBlock
 
 NOON = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)

@@ -14,11 +14,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from fairlead.errors import StoreUnavailable
-from fairlead.stores import alert_tables, retraining_tables, schema
+from fairlead.stores import schema
 from fairlead.stores.database import Database
-
-metadata = alert_tables.metadata  # all of it
-assert metadata is retraining_tables.metadata
+from fairlead.stores.tables import metadata
 
 
 def tables_of(database: Database) -> set[str]:

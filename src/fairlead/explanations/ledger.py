@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from fairlead.explanations.attribution import Attribution
-from fairlead.stores.tables import explanations
+from fairlead.stores.monitoring_tables import explanations
 
 __all__ = ["Kept", "keep", "kept"]
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from fairlead.monitoring.cost import Compute
 from fairlead.serving.folder import DataFolder
 from fairlead.stores.database import Database
-from fairlead.stores.tables import COMPUTE, compute_hours
+from fairlead.stores.monitoring_tables import COMPUTE, compute_hours
 from fairlead.telemetry.counters import ArmCounters, read_counters
 
 __all__ = ["Meter", "used_between"]

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from fairlead.errors import FairleadError
 from fairlead.monitoring.findings import Finding
 from fairlead.stores.database import Database
-from fairlead.stores.tables import sightings
+from fairlead.stores.monitoring_tables import sightings
 
 __all__ = ["Everywhere", "joined"]
 

@@ -13,12 +13,11 @@ import sqlalchemy as sa
 
 from fairlead.contracts.uncertainty import Uncertainty
 from fairlead.registry.versions import VersionSpec
-from fairlead.stores import tables
+from fairlead.stores.monitoring_tables import conformal_levels
 
 __all__ = ["Level", "add", "as_taught", "level_of", "quantiles", "revisions", "teach"]
 
-_levels = tables.conformal_levels
-_c = tables.conformal_levels.c
+_c = conformal_levels.c
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +40,7 @@ def add(
 ) -> None:
     """Adds a version's level as it begins."""
     connection.execute(
-        _levels.insert().values(
+        conformal_levels.insert().values(
             model=spec.model, version=spec.version, scores=list(scores), outside=1.0 - said.coverage,
             quantile=said.quantile, labels=0, through=None, revision=0, updated_at=at,
         )
@@ -71,7 +70,7 @@ def teach(
     """Moves the level by more labels; False, and nothing is changed, when somebody else has done so since
     `before` was read. `labels` are in addition."""
     changed = connection.execute(
-        _levels.update()
+        conformal_levels.update()
         .where(_c.model == model, _c.version == version, _c.revision == before.revision)
         .values(
             outside=outside, quantile=quantile, labels=before.labels + labels, through=through,

@@ -12,7 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from fairlead.errors import StoreUnavailable
-from fairlead.stores import alert_tables, retraining_tables  # noqa: F401 - else the metadata lack their tables
+
+# Without these the metadata lack their tables.
+from fairlead.stores import alert_tables, monitoring_tables, retraining_tables  # noqa: F401
 from fairlead.stores.tables import metadata
 
 __all__ = ["HEAD", "downgrade", "is_current", "upgrade"]

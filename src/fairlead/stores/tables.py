@@ -11,18 +11,14 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text
+from sqlalchemy import Column, Index, Integer, Table, Text
 
 from fairlead.stores.database import UtcDateTime
 
 __all__ = [
-    "COMPUTE",
     "alias_events",
     "audit",
-    "compute_hours",
-    "conformal_levels",
     "contracts",
-    "explanations",
     "freezes",
     "gate_runs",
     "gateway_plans",
@@ -38,7 +34,6 @@ __all__ = [
     "rollout_events",
     "rollouts",
     "settings_events",
-    "sightings",
     "stage_events",
     "versions",
 ]
@@ -292,53 +287,6 @@ outcome_syncs = Table(
     _text("who"),
     Column("holder", Text),  # the control that runs it, until `held_until`
     Column("held_until", UtcDateTime),
-)
-
-sightings = Table(
-    "sightings",
-    metadata,
-    Column("looker", Text, primary_key=True),
-    Column("place", Text, primary_key=True),  # of which data folder
-    _at(),
-    _text("body"),
-)
-
-explanations = Table(
-    "explanations",
-    metadata,
-    Column("prediction", Text, primary_key=True),  # the record's prediction_id
-    _model(),
-    _text("body"),  # Kept, without the features' values
-    _at(),
-)
-Index(None, explanations.c.at)
-
-COMPUTE = ("run_ns", "shadow_ns", "load_ns", "rows", "answers")
-
-compute_hours = Table(
-    "compute_hours",
-    metadata,
-    Column("place", Text, primary_key=True),  # whose counters: those of one data folder
-    Column("model", Text, primary_key=True),
-    Column("version", Text, primary_key=True),
-    Column("hour", UtcDateTime, primary_key=True),
-    *(Column(name, BigInteger, nullable=False) for name in COMPUTE),  # within the hour
-    *(Column(f"seen_{name}", BigInteger, nullable=False) for name in COMPUTE),  # where the counters stood
-)
-Index(None, compute_hours.c.hour)
-
-conformal_levels = Table(
-    "conformal_levels",
-    metadata,
-    Column("model", Text, sa.ForeignKey("models.name"), primary_key=True),
-    Column("version", Text, primary_key=True),
-    _json("scores"),  # of calibration, as `contracts/adaptive.py` keeps them
-    Column("outside", sa.Float, nullable=False),  # the share that labels teach
-    Column("quantile", sa.Float, nullable=False),  # what it comes to
-    Column("labels", BigInteger, nullable=False),
-    Column("through", UtcDateTime),  # labels of answers before have taught; null before any has
-    Column("revision", Integer, nullable=False),
-    _at("updated_at"),
 )
 
 layers = Table(
