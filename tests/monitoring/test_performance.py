@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fairlead.monitoring.performance import Figure, of_classes, of_errors, of_places, of_scores
+from fairlead.monitoring.performance import Figure, clicks_of, of_classes, of_errors, of_places, of_scores
 from fairlead.monitoring.scored import scored
 from fairlead.predictions.labelled_counts import Cell, ErrorCell, PlaceCell
 from tests.data.employment import employment
@@ -98,6 +98,16 @@ def test_rankings_are_judged_by_the_place_of_what_was_right() -> None:
     assert found["ndcg@3"].value == pytest.approx((2 + 0.5) / 4)
     assert found["mrr"].value == pytest.approx((2 + 1 / 3) / 4)
     assert of_places([PlaceCell(None, 3)]) == []
+
+
+def test_clicks_are_told_by_place_down_to_the_last_and_what_was_not_shown_is_at_none() -> None:
+    found = clicks_of([PlaceCell(1, 2), PlaceCell(3, 1), PlaceCell(0, 1), PlaceCell(None, 10)])
+    assert [(one.name, one.value, one.n) for one in found] == [
+        ("place 1", 0.5, 4), ("place 2", 0.0, 4), ("place 3", 0.25, 4),
+    ]  # fmt: skip
+    assert all(one.low is not None and one.low <= one.value <= (one.high or 0.0) for one in found)
+    assert len(clicks_of([PlaceCell(500, 1)])) == 20
+    assert clicks_of([PlaceCell(None, 3)]) == clicks_of([]) == []
 
 
 def test_real_peoples_accuracy_and_area_are_those_computed_otherwise() -> None:

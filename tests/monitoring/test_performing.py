@@ -256,6 +256,7 @@ def test_rankings_have_hits_and_coverage(tmp_path: Path) -> None:
         found = performance_of(seen, tolerance=0.05, needed=720.0)
         assert {one.name: one.value for one in found.figures}["hit@3"] == 1.0
         assert found.coverage == 3
+        assert [one.value for one in found.clicks] == [0.0, 1.0]
         assert fairness_of(seen) == []
         assert calibration_of(seen) is None
     finally:

@@ -27,6 +27,7 @@ _SIGNS = {
     "error": "[red]error[/]",
 }
 _MOST = 40
+_PLACES = 10
 
 
 @click.command(cls=Command, talks_to=("admin",))
@@ -79,6 +80,7 @@ def _shown(found: VersionReport) -> Iterator[RenderableType]:
             "answers": f"{held['answers']:,}, {held['labelled']:,} with a label",
             "label join rate": None if rate is None else f"{rate:.1%}",
             **_covered(held["uncertainty"]),
+            "clicks by place": _clicks(held["clicks"]),
         }
     )
     figures = {one["name"]: one for one in held["figures"]}
@@ -107,6 +109,11 @@ def _covered(held: dict[str, Any] | None) -> dict[str, str]:
     seen = held["observed"]
     found = "no label yet" if seen is None else f"{seen['value']:.1%} of {seen['n']:,} labels lay within"
     return {name: f"{found}, {held['promised']:.0%} promised"}
+
+
+def _clicks(held: list[dict[str, Any]]) -> str | None:
+    """Where in rankings the right item stood: the first places."""
+    return ", ".join(f"{one['value']:.1%}" for one in held[:_PLACES]) or None
 
 
 def _ranged(one: dict[str, Any] | None) -> str:

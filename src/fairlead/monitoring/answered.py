@@ -23,7 +23,7 @@ from fairlead.monitoring.estimates import (
 )
 from fairlead.monitoring.fairness import Fairness, fairness
 from fairlead.monitoring.measured import BackTest, Moment, Performance, Seen, SlicePerformance
-from fairlead.monitoring.performance import Figure, confusion_of, of_classes, of_errors, of_places
+from fairlead.monitoring.performance import Figure, clicks_of, confusion_of, of_classes, of_errors, of_places
 from fairlead.monitoring.risk import Risk, Step, limit_of, watch
 from fairlead.monitoring.scored import scored_cells
 from fairlead.predictions.labelled_counts import Labelled, size_of, sure_together
@@ -99,6 +99,7 @@ def performance_of(seen: Seen, *, tolerance: float, needed: float) -> Performanc
         arms={group.arm or "": figures_of(seen, group) for group in seen.arms},
         coverage=seen.coverage,
         uncertainty=covered_of(seen, tolerance=tolerance, needed=needed),
+        clicks=tuple(clicks_of(seen.window.places)),
     )
 
 

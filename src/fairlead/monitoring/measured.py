@@ -102,7 +102,7 @@ class Performance(msgspec.Struct, frozen=True, kw_only=True):
     """How well a version does. `figures` are of all labels in the window, `reference` those of its first
     labels. `join_rate` is the share of answers before `mature` that have a label. `risk` is the state of the
     alarm, with the `loss` that it watches. Estimates are of all answers in the window. `uncertainty` is how
-    often labels lay within what was said of answers."""
+    often labels lay within what was said of answers, and `clicks` where in rankings the right item stood."""
 
     model: str
     version: str
@@ -126,3 +126,4 @@ class Performance(msgspec.Struct, frozen=True, kw_only=True):
     arms: dict[str, tuple[Figure, ...]] = {}
     coverage: int | None = None
     uncertainty: Coverage | None = None
+    clicks: tuple[Figure, ...] = ()

@@ -168,6 +168,11 @@ def _performance(held: Performance) -> Iterator[str]:
     yield lines("Share of answers with a label", places, [
         Line("label join rate", "real", [(_rate(moment), None, None) for moment in held.moments])
     ], reach=(0.0, 1.0))  # fmt: skip
+    if held.clicks:
+        yield "<details open><summary>Where in the ranking the right item stood</summary>"
+        yield (
+            _table(("", "share of labels"), ([one.name, _ranged(one)] for one in held.clicks)) + "</details>"
+        )
     if held.back_test:
         yield "<details><summary>Estimates beside what labels showed later</summary>"
         yield _table(

@@ -26,11 +26,12 @@ from fairlead.experiments.fixed import wilson
 from fairlead.monitoring.scored import Scored, auc, scored_cells
 from fairlead.predictions.labelled_counts import Cell, ErrorCell, PlaceCell
 
-__all__ = ["CUTS", "Confusion", "Figure", "of_classes", "of_errors", "of_places", "of_scores"]
+__all__ = ["CUTS", "Confusion", "Figure", "clicks_of", "of_classes", "of_errors", "of_places", "of_scores"]
 
 ALPHA = 0.05
 CUTS = (1, 3, 10)
 """The k of hit@k and ndcg@k."""
+_MOST_PLACES = 20
 _LEAST = 1e-15
 
 
@@ -118,10 +119,7 @@ def of_errors(cells: Iterable[ErrorCell]) -> list[Figure]:
 def of_places(cells: Iterable[PlaceCell], cuts: Sequence[int] = CUTS) -> list[Figure]:
     """The figures of rankings. With one right item at place i the gain is 1 / log2(i + 1), and the ideal's 1
     (Järvelin & Kekäläinen, TOIS 20, 2002); `mrr` is the mean of 1 / i."""
-    places: Counter[int] = Counter()
-    for cell in cells:
-        if cell.place is not None:
-            places[cell.place] += cell.n
+    places = _places(cells)
     n = places.total()
     if not n:
         return []
@@ -137,6 +135,23 @@ def of_places(cells: Iterable[PlaceCell], cuts: Sequence[int] = CUTS) -> list[Fi
     total = math.fsum(count * gain for count, gain in found)
     figures.append(_mean("mrr", total, math.fsum(count * gain**2 for count, gain in found), n, 1.0))
     return figures
+
+
+def clicks_of(cells: Iterable[PlaceCell]) -> list[Figure]:
+    """Per place down to the last that was right, 20 at most: the share of labelled rankings whose right item,
+    such as the one that was clicked, stood there; `place 1` first. None without labels."""
+    places = _places(cells)
+    last = min(max(places, default=0), _MOST_PLACES)
+    return [_share(f"place {place}", places[place], places.total()) for place in range(1, last + 1)]
+
+
+def _places(cells: Iterable[PlaceCell]) -> Counter[int]:
+    """How often the right item stood at which place, from 1; 0 where it was not shown."""
+    places: Counter[int] = Counter()
+    for cell in cells:
+        if cell.place is not None:
+            places[cell.place] += cell.n
+    return places
 
 
 def _of_two(counts: Confusion) -> list[Figure]:
