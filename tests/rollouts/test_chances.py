@@ -56,7 +56,7 @@ def run(
 
 def test_a_candidate_that_fails_one_request_in_twenty_is_rolled_back_within_five_hundred() -> None:
     rng = np.random.default_rng(20261121)
-    runs = [run(Traffic(rng, 0.05), Traffic(rng, 0.0), upto=500, look=25) for _ in range(200)]
+    runs = [run(Traffic(rng, 0.05), Traffic(rng, 0.0), upto=500, look=25) for _ in range(100)]
     caught = [count for count, decision in runs if isinstance(decision, Rollback)]
     assert len(caught) >= 0.95 * len(runs)
     assert median(caught) <= 300
