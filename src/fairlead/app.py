@@ -59,6 +59,7 @@ def run_control(settings: Settings) -> None:
     from fairlead.alerts.delivery import Deliveries
     from fairlead.alerts.following import Following
     from fairlead.alerts.happenings import Happenings, LogHealth
+    from fairlead.contracts.structs import prepare_structs
     from fairlead.errors import PortInUse
     from fairlead.evaluation.scoring import SCORING
     from fairlead.explanations.door import Door
@@ -162,6 +163,7 @@ def run_control(settings: Settings) -> None:
             signal.signal(number, server.handle_exit)
         signal.signal(signal.SIGHUP, lambda *_: alerts.ask())
         logger.info("control answers on %s:%d", *listener.getsockname()[:2])
+        prepare_structs()
         controller.start()
         syncs.start()
         deliveries.start()

@@ -19,6 +19,7 @@ import msgspec
 
 from fairlead import __version__
 from fairlead.client.refusals import error_from
+from fairlead.contracts.structs import prepare_structs
 from fairlead.errors import AdminUnreachable, DeadlineExceeded, FairleadError, InvalidSetting
 
 __all__ = ["AsyncSession", "Call", "Session", "reading"]
@@ -155,6 +156,7 @@ class Session(_Connection):
 
     def __init__(self, url: str | None, **options: Any) -> None:
         super().__init__(url, **options)
+        prepare_structs()
         self._http = httpx2.Client(**self._options)
 
     def send(self, call: Call[T]) -> T:

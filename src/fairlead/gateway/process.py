@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from fairlead.contracts.structs import prepare_structs
 from fairlead.errors import MissingExtra
 from fairlead.gateway.faces import Faces
 from fairlead.gateway.inference.repository import Repository
@@ -45,6 +46,7 @@ _BACKLOG_SECONDS = 0.1
 
 def run_gateway(settings: Settings, slot: int, listener: socket.socket) -> None:
     """Serves on an inherited listening socket until SIGTERM or SIGINT, then drains and returns."""
+    prepare_structs()
     uvloop.run(_serve(settings, slot, listener))
 
 

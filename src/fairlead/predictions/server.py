@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from fairlead.contracts.structs import prepare_structs
 from fairlead.errors import FairleadError, InvalidQuery, MalformedRequest, Overloaded
 from fairlead.predictions.answering import encode_error, listen
 from fairlead.predictions.ask import HEADER_BYTES
@@ -45,6 +46,7 @@ def run_ingest(settings: Settings) -> None:
         flush_seconds=settings.ingest_flush_seconds,
         flush_rows=settings.ingest_flush_rows,
     )
+    prepare_structs()
     try:
         queries = Queries(ingest, seconds=settings.query_seconds)
         asyncio.run(IngestServer(queries, settings.folder / "run" / "ingest.sock").run())
