@@ -56,26 +56,27 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     api = Api(database, Blobs(settings.artifacts), settings)
     api.versions("v1", "v2")
     traffic = Traffic(database, api.registry, settings)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fairlead.process", "ingest"],
-        env={**os.environ, RESOLVED: msgspec.json.encode(settings).decode()},
-    )
-    try:
-        with FakeFleet(database, "g0").running(), api.http:
-            direct = {"version": "v1", "strategy": "direct"}
-            assert api.call("POST", "/models/shop/deploy", direct)[0] == 200
-            controller = Controller(database, traffic, api.folder.counters, name="c")
-            controller.start()
-            started = {"version": "v2", "strategy": "ab", "plan": AB}
-            assert api.call("POST", "/models/shop/rollouts", started)[0] == 200
-            controller.stop()
+    with FakeFleet(database, "g0").running(), api.http:
+        direct = {"version": "v1", "strategy": "direct"}
+        assert api.call("POST", "/models/shop/deploy", direct)[0] == 200
+        controller = Controller(database, traffic, api.folder.counters, name="c")
+        controller.start()
+        # Before ingest is there: it would say that nothing has measured a conversion so far.
+        started = {"version": "v2", "strategy": "ab", "plan": AB}
+        assert api.call("POST", "/models/shop/rollouts", started)[0] == 200
+        controller.stop()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fairlead.process", "ingest"],
+            env={**os.environ, RESOLVED: msgspec.json.encode(settings).decode()},
+        )
+        try:
             wait_until(lambda: _answers(IngestClient(api.folder.ingest_socket)), 30)
             _write(api, database)
             yield api
-    finally:
-        process.terminate()
-        process.wait(30)
-        database.close()
+        finally:
+            process.terminate()
+            process.wait(30)
+            database.close()
 
 
 def _write(api: Api, database: Database) -> None:

@@ -16,7 +16,7 @@ import msgspec
 import sqlalchemy as sa
 
 from fairlead.client.admin import Admin
-from fairlead.errors import FairleadError
+from fairlead.errors import FairleadError, StoreUnavailable
 from fairlead.process import RESOLVED
 from fairlead.serving.folder import DataFolder
 from fairlead.settings import Settings
@@ -139,11 +139,12 @@ class Machine:
 
         def keep_alive() -> None:
             while not over.wait(1.0):
-                with self.database.write() as connection:
+                with contextlib.suppress(StoreUnavailable), self.database.write() as connection:
                     connection.execute(gateways.update().values(heartbeat_at=datetime.now(UTC)))
 
         beating = threading.Thread(target=keep_alive, daemon=True)
-        os.kill(agent, signal.SIGSTOP)
+        while not self._stopped(agent):
+            pass
         beating.start()
         try:
             yield lambda: os.kill(agent, signal.SIGCONT)
@@ -151,6 +152,16 @@ class Machine:
             os.kill(agent, signal.SIGCONT)
             over.set()
             beating.join()
+
+    def _stopped(self, agent: int) -> bool:
+        """Stops the agent, but for where that is in the middle of a transaction: nobody could write then."""
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            with self.database.write():
+                return True
+        except StoreUnavailable:
+            os.kill(agent, signal.SIGCONT)
+            return False
 
     @contextlib.contextmanager
     def unwritable(self) -> Iterator[sa.Connection]:
