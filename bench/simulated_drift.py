@@ -17,7 +17,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench.delays import told
+from bench.seeded_drifts import ANSWER, GROSS, SEEDED, Seeded, Values
 from bench.shipped_thresholds import NAMES, Shipped
 from tests.data.flights import flights
 
@@ -40,7 +41,6 @@ from fairlead.monitoring.drift import Pair, Shift, level, shifts
 
 __all__ = ["broken", "simulate", "tables"]
 
-Values = NDArray[Any]
 Rows = dict[FieldKey, Values]
 
 DAYS = 30
@@ -50,55 +50,8 @@ WINDOW = 1_000
 LOOK_EVERY = 250
 TRAILING = (250, 1_000, 5_000)
 _LEFT_OUT = {"hour", "minute", "flight", "arr_time", "plane_model", "plane_engines"}
-ANSWER = FieldKey("prediction", "")
-
-
-class Seeded(NamedTuple):
-    """A drift that is put into the rows of a stream, and within how many rows it has to be found."""
-
-    name: str
-    key: FieldKey
-    within: int
-    drift: Callable[[Values, np.random.Generator], Values]
-
-
-def _nulls(values: Values, generator: np.random.Generator) -> Values:
-    return np.where(generator.random(len(values)) < 0.05, np.nan, values)
-
-
-def _new_category(values: Values, generator: np.random.Generator) -> Values:
-    return np.where(generator.random(len(values)) < 0.02, "ZZ", values)
-
-
-def _ten_points(values: Values, generator: np.random.Generator) -> Values:
-    share = float(np.mean(values == "late"))
-    return np.where(generator.random(len(values)) < 0.1 / (1.0 - share), "late", values)
-
-
-def _half_null(values: Values, generator: np.random.Generator) -> Values:
-    return np.where(generator.random(len(values)) < 0.5, np.nan, values)
-
-
-_HALF = 8.9
-"""Half a standard deviation of the temperature, in °F."""
 GROSS_AT = next(rule.gross for rule in DEFAULTS if rule.name == "drift") or math.inf
 """The effect at which one look is enough for the alert (`alerts/rules.py`)."""
-
-SEEDED = (
-    Seeded(
-        "shift of 0.5 σ (temperature)", FieldKey("feature", "temp"), 5_000, lambda values, _: values + 8.9
-    ),
-    Seeded("nulls surge to 5 % (departure)", FieldKey("feature", "sched_dep_time"), 1_000, _nulls),
-    Seeded("new category of 2 % (carrier)", FieldKey("feature", "carrier"), 1_000, _new_category),
-    Seeded("unit × 100 (distance)", FieldKey("feature", "distance"), 500, lambda values, _: 100.0 * values),
-    Seeded("prior + 10 points (late)", ANSWER, 3_000, _ten_points),
-)
-
-
-GROSS = (
-    Seeded("unit × 100 (distance)", FieldKey("feature", "distance"), 0, lambda values, _: 100.0 * values),
-    Seeded("nulls surge to 50 % (departure)", FieldKey("feature", "sched_dep_time"), 0, _half_null),
-)
 
 
 def rows() -> Rows:

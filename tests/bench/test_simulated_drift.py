@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from bench.seeded_drifts import SEEDED, Seeded
 from bench.shipped_thresholds import Shipped
-from bench.simulated_drift import SEEDED, Seeded, broken, detection, no_drift, rows, simulate, tables
+from bench.simulated_drift import broken, detection, no_drift, rows, simulate, tables
 
 
 def test_without_drift_ours_keeps_quiet_where_fixed_thresholds_do_not() -> None:
